@@ -1,0 +1,52 @@
+# Every verb sets up what it needs; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.synced
+SOURCES := $(shell find app topics producer consumer monitor -name '*.py' 2>/dev/null | sort)
+PYTEST := PYTHONSAFEPATH=1 $(BIN)/pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check lint types test fmt requirements clean
+
+help:  ## list the verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## make .venv with fairlane, its tools and everything the tests need
+
+# The list of files is part of the stamp: a strict editable install does not see a new file by itself.
+.PHONY: sources
+$(VENV)/.sources: sources
+	@mkdir -p $(VENV); echo '$(SOURCES)' | cmp -s - $@ || echo '$(SOURCES)' > $@
+
+$(BIN)/uv: requirements-uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit("fairlane needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=python3.12, say") if sys.version_info < (3, 11) else 0'
+	@$(PYTHON) -m venv $(VENV) || { echo "no venv module: install it (Debian: apt-get install python3-venv)"; exit 1; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	@touch $@
+
+$(STAMP): $(BIN)/uv $(VENV)/.sources pyproject.toml requirements-dev.txt
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements-dev.txt
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+requirements:  ## pin the dependencies again, with hashes and without addresses
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --group dev --extra embedded pyproject.toml requirements-build.in -o requirements-dev.txt
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements-uv.in -o requirements-uv.txt
+
+check: lint types  ## lint, format check and strict types
+
+lint: $(STAMP)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(STAMP)
+	@PYTHONSAFEPATH=1 $(BIN)/mypy -p fairlane && PYTHONSAFEPATH=1 $(BIN)/mypy tests
+
+fmt: $(STAMP)  ## format and mend what can be mended
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+test: check  ## everything that runs here: types, lint, units, properties, a real embedded Kafka
+	@$(PYTEST) $(ARGS)
+
+clean:  ## remove the environment and everything built
+	@rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,49 @@
+"""The `fairlane` command: one Typer app, one module a command group, and the one place where errors become exit codes.
+
+Invariant: a FairlaneError is one readable line and its exit code; a traceback only with --debug.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import fairlane
+from fairlane.topics.errors import FairlaneError
+
+app = typer.Typer(
+    name="fairlane",
+    help="A distributed task queue on Apache Kafka.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"fairlane {fairlane.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    if debug:
+        os.environ["FAIRLANE_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        app()
+    except FairlaneError as error:
+        if os.environ.get("FAIRLANE_DEBUG"):
+            raise
+        typer.secho(f"fairlane: {error}", err=True, fg=typer.colors.RED)
+        sys.exit(error.exit_code)

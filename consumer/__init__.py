@@ -1,0 +1,1 @@
+"""The worker side: reader, scheduler, executor, settler, pool."""

@@ -1,0 +1,1 @@
+"""The watching side: what is waiting, running, done and dead."""

@@ -1,0 +1,1 @@
+"""The enqueue side: tasks on their way into Kafka."""

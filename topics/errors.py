@@ -1,0 +1,285 @@
+"""Every error that fairlane raises on purpose, in one tree.
+
+Invariant: an error is a frozen set of fields; its text is made from them and says what to do. `exit_code` is what the
+CLI ends with. Nobody has to read a message to find out what happened.
+
+    FairlaneError
+    ├── UsageError                  the call or the configuration is wrong
+    │   └── PayloadError            the arguments do not fit the handler's signature
+    ├── KafkaUnreachable            no broker answered in time
+    ├── QueueError
+    │   ├── QueueUnknown            the queue's topics do not exist
+    │   ├── QueueBroken             they exist and would lose data
+    │   └── KafkaTooOld             the cluster cannot carry a queue
+    ├── EnqueueError
+    │   ├── TaskTooLarge
+    │   ├── BufferFull
+    │   ├── EnqueueUncertain        Kafka may or may not have it: same id, again
+    │   ├── EnqueueRefused          Kafka said no, for good
+    │   ├── ProducerClosed
+    │   └── TasksNotSent            close() could not deliver these
+    ├── ResultError
+    │   ├── TaskUnknown
+    │   ├── TaskFailed
+    │   └── ResultTimeout
+    ├── MalformedRecord             a record that is no task; it goes to the DLQ with this reason
+    └── EmbeddedKafkaError          the local Kafka of `fairlane kafka` (see fairlane.kafka)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+def _rebuild(cls: type[FairlaneError], fields: dict[str, Any]) -> FairlaneError:
+    error = cls.__new__(cls)
+    error.__dict__.update(fields)
+    return error
+
+
+class FairlaneError(Exception):
+    """The root: catch this to catch everything that fairlane raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Fields, not positional arguments, are what crosses a process boundary."""
+        return (_rebuild, (type(self), dict(self.__dict__)))
+
+
+@dataclass(eq=False)
+class UsageError(FairlaneError):
+    """The call or the configuration is wrong.
+
+    Attributes:
+        problem: what is wrong, one sentence.
+        hint: what to do about it.
+    """
+
+    exit_code: ClassVar[int] = 2
+    problem: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.problem}. {self.hint}" if self.hint else self.problem
+
+
+@dataclass(eq=False)
+class PayloadError(UsageError):
+    """The arguments do not fit the handler's signature; `task_type` names the handler."""
+
+    task_type: str = ""
+
+    def __str__(self) -> str:
+        return f"the payload does not fit task {self.task_type!r}: {self.problem}"
+
+
+@dataclass(eq=False)
+class KafkaUnreachable(FairlaneError):
+    """No broker answered within `timeout_s` seconds at `bootstrap`."""
+
+    exit_code: ClassVar[int] = 3
+    bootstrap: str
+    timeout_s: float
+    detail: str = ""
+
+    def __str__(self) -> str:
+        detail = f" ({self.detail})" if self.detail else ""
+        return (
+            f"Kafka did not answer at {self.bootstrap} within {self.timeout_s:g} s{detail}. Is it running? "
+            "`fairlane kafka start` runs one here; FAIRLANE_QUEUE_URL=kafka://host:port/queue names another"
+        )
+
+
+class QueueError(FairlaneError):
+    """The queue as a whole cannot be used."""
+
+    exit_code: ClassVar[int] = 4
+
+
+@dataclass(eq=False)
+class QueueUnknown(QueueError):
+    """The topics of `queue` (the first missing one is `topic`) do not exist at `bootstrap`."""
+
+    queue: str
+    topic: str
+    bootstrap: str = ""
+
+    def __str__(self) -> str:
+        where = f" at {self.bootstrap}" if self.bootstrap else ""
+        return f"topic {self.topic} does not exist{where}. Make it with `fairlane topics create --queue {self.queue}`"
+
+
+@dataclass(eq=False)
+class QueueBroken(QueueError):
+    """The topics of `queue` would lose data or cannot work; `problems` says one by one how."""
+
+    queue: str
+    problems: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = "; ".join(self.problems)
+        return f"queue {self.queue!r} is broken: {lines}. `fairlane topics check --queue {self.queue}` shows all of it"
+
+
+@dataclass(eq=False)
+class KafkaTooOld(QueueError):
+    """The cluster lacks what fairlane stands on; `missing` names it."""
+
+    bootstrap: str
+    missing: str
+
+    def __str__(self) -> str:
+        return (
+            f"the Kafka cluster at {self.bootstrap} is too old: {self.missing}. "
+            "fairlane needs Apache Kafka 4.0 or newer with the consumer group protocol of KIP-848 (group.version=1)"
+        )
+
+
+class EnqueueError(FairlaneError):
+    """A task did not reach Kafka, or may not have."""
+
+
+@dataclass(eq=False)
+class TaskTooLarge(EnqueueError):
+    """The record of `size_bytes` is over the limit of `limit_bytes` (0 where Kafka did not say it)."""
+
+    task_id: str
+    size_bytes: int
+    limit_bytes: int = 0
+
+    def __str__(self) -> str:
+        limit = f", the limit is {self.limit_bytes}" if self.limit_bytes else " than Kafka takes"
+        return (
+            f"task {self.task_id} is too large: {self.size_bytes} bytes{limit}. "
+            "Store the data elsewhere and enqueue a reference to it, or raise max.message.bytes of the topic"
+        )
+
+
+@dataclass(eq=False)
+class BufferFull(EnqueueError):
+    """The local buffer stayed full for `waited_s` seconds: tasks are made faster than Kafka takes them."""
+
+    task_id: str
+    waited_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"task {self.task_id} was not sent: the local buffer stayed full for {self.waited_s:g} s. "
+            "Kafka takes tasks more slowly than they are made; enqueue fewer at once, or raise "
+            "queue.buffering.max.messages"
+        )
+
+
+@dataclass(eq=False)
+class EnqueueUncertain(EnqueueError):
+    """Kafka did not acknowledge in time: the task may or may not be there. Enqueue it again with the same id."""
+
+    task_id: str
+    waited_s: float
+    detail: str = ""
+
+    def __str__(self) -> str:
+        detail = f" ({self.detail})" if self.detail else ""
+        return (
+            f"Kafka did not acknowledge task {self.task_id} within {self.waited_s:g} s{detail}: it may or may not be "
+            f"enqueued. Enqueue it again with id={self.task_id!r}"
+        )
+
+
+@dataclass(eq=False)
+class EnqueueRefused(EnqueueError):
+    """Kafka refused the task for good; `code` is Kafka's name of the error."""
+
+    task_id: str
+    topic: str
+    code: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"Kafka refused task {self.task_id} on topic {self.topic}: {self.code} {self.detail}".rstrip()
+
+
+@dataclass(eq=False)
+class ProducerClosed(EnqueueError):
+    """The producer was closed before this call; make a new Fairlane."""
+
+    task_id: str = ""
+
+    def __str__(self) -> str:
+        return f"task {self.task_id} was not sent: the producer is closed. Enqueue before close()"
+
+
+@dataclass(eq=False)
+class TasksNotSent(EnqueueError):
+    """close() ended with these tasks undelivered; `task_ids` are theirs."""
+
+    task_ids: tuple[str, ...]
+    waited_s: float
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.task_ids[:5]) + (", …" if len(self.task_ids) > 5 else "")
+        return (
+            f"{len(self.task_ids)} tasks did not reach Kafka within {self.waited_s:g} s of close: {shown}. "
+            "Enqueue them again with the same ids"
+        )
+
+
+class ResultError(FairlaneError):
+    """A result cannot be had."""
+
+
+@dataclass(eq=False)
+class TaskUnknown(ResultError):
+    """Nothing in the queue speaks of `task_id`."""
+
+    exit_code: ClassVar[int] = 5
+    task_id: str
+    queue: str
+    kept_s: float = 0
+
+    def __str__(self) -> str:
+        kept = f" Statuses are kept for {self.kept_s / 86400:g} days." if self.kept_s else ""
+        return f"task {self.task_id} is unknown to queue {self.queue!r}.{kept} Is it the right queue?"
+
+
+@dataclass(eq=False)
+class TaskFailed(ResultError):
+    """The task ended without a result: `state` failed, cancelled or expired, for `reason`."""
+
+    task_id: str
+    state: str
+    reason: str
+    error_type: str = ""
+    error_message: str = ""
+    traceback: str = ""
+
+    def __str__(self) -> str:
+        error = f": {self.error_type}: {self.error_message}" if self.error_type else ""
+        return f"task {self.task_id} {self.state} ({self.reason}){error}"
+
+
+@dataclass(eq=False)
+class ResultTimeout(ResultError, TimeoutError):
+    """The task had no terminal event within `timeout_s`; it goes on all the same."""
+
+    task_id: str
+    timeout_s: float
+
+    def __str__(self) -> str:
+        return f"task {self.task_id} has no result after {self.timeout_s:g} s; it goes on. Ask again, or see its status"
+
+
+@dataclass(eq=False)
+class MalformedRecord(FairlaneError):
+    """A record that is no valid task; `problem` says why. It goes to the DLQ and never stops a partition."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+class EmbeddedKafkaError(FairlaneError):
+    """The local Kafka could not do what was asked; fairlane.kafka has the kinds."""

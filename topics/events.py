@@ -1,0 +1,143 @@
+"""What fairlane says about tasks and workers: the JSON of `<queue>.status` and `<queue>.workers`.
+
+Invariant: only the settler writes status events, so an older one never wins over a newer one. Readers accept unknown
+fields (a newer fairlane may add some) and refuse an unknown version.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+State = Literal["pending", "running", "retrying", "completed", "failed", "cancelled", "expired"]
+"""`pending` and `running` are never written: lanes, tiers and heartbeats tell them."""
+
+TERMINAL: Final = frozenset({"completed", "failed", "cancelled", "expired"})
+
+Reason = Literal[
+    "max_attempts",
+    "fatal",
+    "rejected",
+    "invalid_payload",
+    "no_handler",
+    "malformed",
+    "expired",
+    "worker_lost",
+    "outbox_failed",
+    "result_too_large",
+]
+"""Why a task is dead; the value of `fairlane-reason`."""
+
+
+class ErrorInfo(msgspec.Struct, frozen=True):
+    """An exception as text: class name, message and traceback, each cut to a bounded length."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class StatusEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest that is known of a task; key of the record is the task's id. Times are Unix ms, 0 is unknown."""
+
+    v: int = 1
+    id: str
+    type: str
+    state: State
+    lane: str = ""
+    attempt: int = 0
+    max_attempts: int = 0
+    enqueued_ms: int = 0
+    started_ms: int = 0
+    finished_ms: int = 0
+    due_ms: int = 0
+    worker: str = ""
+    topic: str = ""
+    partition: int = -1
+    offset: int = -1
+    trace_id: str = ""
+    reason: str = ""
+    error: ErrorInfo | None = None
+    result: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class RunningTask(msgspec.Struct, frozen=True):
+    """A task that has been running for more than half a second."""
+
+    id: str
+    type: str
+    since_ms: int
+    partition: str
+    """`topic/partition` of the record it was read from."""
+    offset: int
+
+
+class Counters(msgspec.Struct, frozen=True):
+    """Attempts that ended since the worker started."""
+
+    completed: int = 0
+    failed: int = 0
+    retried: int = 0
+
+
+class TypeTimes(msgspec.Struct, frozen=True):
+    """Processing time of one task type over the last minute or so."""
+
+    n: int
+    mean_ms: float
+    p95_ms: float
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker says of itself every second; key of the record is the worker. After five seconds it is gone."""
+
+    v: int = 1
+    worker: str
+    host: str = ""
+    pid: int = 0
+    version: str = ""
+    state: Literal["starting", "running", "draining", "stopped"] = "running"
+    started_ms: int = 0
+    at_ms: int = 0
+    concurrency: int = 0
+    running: int = 0
+    utilisation: float = 0.0
+    buffered: int = 0
+    delayed: int = 0
+    partitions: tuple[str, ...] = ()
+    counters: Counters = Counters()
+    running_tasks: tuple[RunningTask, ...] = ()
+    transactional_id: str = ""
+    types: dict[str, TypeTimes] = {}
+
+
+HEARTBEAT_GONE_MS: Final = 5_000
+"""A worker whose newest heartbeat is older than this is gone."""
+
+_status_decoder = msgspec.json.Decoder(StatusEvent)
+_heartbeat_decoder = msgspec.json.Decoder(Heartbeat)
+_encoder = msgspec.json.Encoder()
+
+
+def encode(event: StatusEvent | Heartbeat) -> bytes:
+    """The JSON of an event."""
+    return _encoder.encode(event)
+
+
+def decode_status(value: bytes) -> StatusEvent | None:
+    """The event, or None where the bytes are no status event of a version that is known (anybody can write a topic)."""
+    try:
+        event = _status_decoder.decode(value)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None
+    return event if event.v == 1 else None
+
+
+def decode_heartbeat(value: bytes) -> Heartbeat | None:
+    """The heartbeat, or None where the bytes are no heartbeat of a version that is known."""
+    try:
+        beat = _heartbeat_decoder.decode(value)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None
+    return beat if beat.v == 1 else None
