@@ -1,0 +1,62 @@
+"""The shared options: which queue on which Kafka, from the command line and the environment."""
+
+from __future__ import annotations
+
+import pytest
+
+from fairlane.cli.options import kafka_properties, parse_properties, queue_target
+from fairlane.topics.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("queue", "queue_url", "environment_url", "bootstrap", "name"),
+    [
+        ("shop", "", "", "localhost:9092", "shop"),
+        ("", "kafka://h1/shop", "", "h1:9092", "shop"),
+        ("", "", "kafka://h1:1,h2:2/shop", "h1:1,h2:2", "shop"),
+        ("shop", "kafka://h1", "", "h1:9092", "shop"),
+        ("shop", "kafka://h1/shop", "", "h1:9092", "shop"),
+        # an explicit option beats the environment
+        ("other", "", "kafka://h1/shop", "h1:9092", "other"),
+        ("", "kafka://h2/other", "kafka://h1/shop", "h2:9092", "other"),
+    ],
+)
+def test_an_explicit_option_beats_the_environment(
+    queue: str, queue_url: str, environment_url: str, bootstrap: str, name: str
+) -> None:
+    environ = {"FAIRLANE_QUEUE_URL": environment_url} if environment_url else {}
+    target = queue_target(queue, queue_url, environ=environ)
+    assert (target.connection.bootstrap, target.names.queue) == (bootstrap, name)
+
+
+def test_a_command_without_a_queue_is_a_usage_error_that_says_how_to_name_one() -> None:
+    with pytest.raises(UsageError, match="--queue NAME"):
+        queue_target(environ={"FAIRLANE_QUEUE_URL": "kafka://h1"})
+
+
+def test_two_explicit_queues_that_differ_are_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="different queues"):
+        queue_target("other", "kafka://h1/shop", environ={})
+
+
+def test_any_librdkafka_property_passes_through_from_the_environment() -> None:
+    environ = {
+        "FAIRLANE_KAFKA__SECURITY_PROTOCOL": "SASL_SSL",
+        "FAIRLANE_KAFKA__LOG_LEVEL": "7",
+        "FAIRLANE_KAFKA__": "nothing",
+        "FAIRLANE_WORKERS": "10",
+    }
+    assert kafka_properties(environ) == {"security.protocol": "SASL_SSL", "log_level": "7"}
+
+
+def test_a_property_on_the_command_line_beats_the_environment() -> None:
+    target = queue_target(
+        "shop", properties=["sasl.username=ann", "sasl.password=a=b"], environ={"FAIRLANE_KAFKA__SASL_USERNAME": "bob"}
+    )
+    assert dict(target.connection.properties) == {"sasl.username": "ann", "sasl.password": "a=b"}
+
+
+@pytest.mark.parametrize("value", ["sasl.username", "=x", ""])
+def test_a_property_that_is_no_key_and_value_is_a_usage_error(value: str) -> None:
+    with pytest.raises(UsageError, match="-X key=value"):
+        parse_properties([value])
