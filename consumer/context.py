@@ -1,0 +1,135 @@
+"""What a handler can ask and send while it runs: `fairlane.context()`.
+
+Invariant: a context belongs to one attempt. What it sends is collected, not sent: it becomes part of the outcome and is
+written in the transaction that settles the attempt, only if it succeeds.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, MutableMapping
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+import msgspec
+
+from fairlane.consumer.outcome import OutboxRecord
+from fairlane.topics.errors import UsageError
+from fairlane.topics.task import Task
+
+
+class Enqueueable(Protocol):
+    """Anything that becomes a task: what `some_task.call(…)` returns."""
+
+    def to_task(self) -> Task:
+        """The task, complete with id and lane."""
+        ...
+
+
+class TaskLog(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose records carry the task's id, type and attempt."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Add the task's fields to those of the call."""
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+
+_logger = logging.getLogger("fairlane.task")
+
+
+class Context:
+    """The attempt that is running.
+
+    Attributes:
+        task: the task.
+        attempt: number of this attempt, the first is 1.
+        deadline: Unix time in seconds after which the attempt is cut off, or None.
+        cancelled: whether the attempt should stop: its time is up or the worker is going away. A `def` handler that
+            runs for long looks at it now and then; an `async def` handler is cancelled at its next await.
+    """
+
+    __slots__ = ("_log", "_outbox", "_to_record", "attempt", "cancelled", "deadline", "task")
+
+    def __init__(self, task: Task, deadline: float | None, to_record: Callable[[Task], OutboxRecord]) -> None:
+        self.task = task
+        self.attempt = task.attempt
+        self.deadline = deadline
+        self.cancelled = False
+        self._to_record = to_record
+        self._outbox: list[OutboxRecord] = []
+        self._log: TaskLog | None = None
+
+    @property
+    def log(self) -> TaskLog:
+        """A logger that names the task in every line."""
+        if self._log is None:
+            fields = {"task_id": self.task.id, "task_type": self.task.type, "attempt": self.attempt}
+            self._log = TaskLog(_logger, fields)
+        return self._log
+
+    def enqueue(self, *calls: Task | Enqueueable) -> list[str]:
+        """Enqueue tasks if, and only if, this attempt succeeds, exactly once for read_committed readers.
+
+        Args:
+            calls: what `some_task.call(…)` or `some_task.options(…).call(…)` return.
+
+        Returns:
+            Their ids, known before they are written.
+        """
+        tasks = [call if isinstance(call, Task) else call.to_task() for call in calls]
+        self._outbox.extend(map(self._to_record, tasks))
+        return [task.id for task in tasks]
+
+    def emit(
+        self,
+        topic: str,
+        value: Any,
+        *,
+        key: str | bytes | None = None,
+        headers: Iterable[tuple[str, str | bytes]] = (),
+    ) -> None:
+        """Write a record to any topic if, and only if, this attempt succeeds, exactly once for read_committed readers.
+
+        Args:
+            topic: must exist.
+            value: bytes as they are, None for a tombstone, anything else as JSON.
+            key: text or bytes.
+            headers: names and values.
+
+        Raises:
+            UsageError: the value is no JSON.
+        """
+        if value is not None and not isinstance(value, bytes):
+            try:
+                value = msgspec.json.encode(value)
+            except TypeError as error:
+                raise UsageError(f"the value for topic {topic!r} is no JSON: {error}", "Give bytes or JSON") from error
+        self._outbox.append(
+            OutboxRecord(
+                topic,
+                value,
+                key.encode() if isinstance(key, str) else key,
+                tuple((name, text.encode() if isinstance(text, str) else text) for name, text in headers),
+            )
+        )
+
+    @property
+    def outbox(self) -> tuple[OutboxRecord, ...]:
+        """What was sent so far, in order."""
+        return tuple(self._outbox)
+
+
+current: ContextVar[Context] = ContextVar("fairlane.context")
+
+
+def context() -> Context:
+    """The context of the attempt that is running here.
+
+    Raises:
+        UsageError: nothing is running here: the call is not made from within a handler.
+    """
+    try:
+        return current.get()
+    except LookupError:
+        raise UsageError("there is no task running here", "Call context() from within a handler") from None

@@ -1,0 +1,66 @@
+"""A handler: the user's function for one task type, with all that a worker must know to run it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fairlane.consumer.retry import RetryPolicy
+from fairlane.topics.errors import UsageError
+from fairlane.topics.payload import Signature
+
+Isolation = Literal["auto", "loop", "thread"]
+"""Where a handler runs: on the event loop, on a thread, or by its kind (`async def` on the loop, `def` on a thread)."""
+
+
+@dataclass(frozen=True)
+class Handler:
+    """One task type's function and policies.
+
+    Attributes:
+        type: the task type that it handles.
+        function: `async def` or `def`.
+        signature: turns payload bytes into its arguments and its result into bytes.
+        retry: when and how often it is tried again.
+        timeout_s: how long one attempt may take, seconds; None is as long as it likes.
+        concurrency: how many attempts of this type one worker process runs at once; None is as many as it can.
+        isolation: where it runs.
+        on_invalid: what becomes of a payload that does not fit: `dead` at once, or `retry` for a newer worker to take.
+        version: of the handler, shown in traces.
+    """
+
+    type: str
+    function: Callable[..., Any]
+    signature: Signature
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    timeout_s: float | None = None
+    concurrency: int | None = None
+    isolation: Isolation = "auto"
+    on_invalid: Literal["dead", "retry"] = "dead"
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        if self.timeout_s is not None and self.timeout_s <= 0:
+            raise UsageError(f"task {self.type!r} has timeout_s={self.timeout_s}", "Give seconds above 0, or None")
+        if self.concurrency is not None and self.concurrency < 1:
+            raise UsageError(f"task {self.type!r} has concurrency={self.concurrency}", "Give 1 or more, or None")
+        if self.isolation == "loop" and not self.is_async:
+            raise UsageError(
+                f"task {self.type!r} is a plain def and cannot run on the event loop", "Make it async def, or drop it"
+            )
+        if self.isolation == "thread" and self.is_async:
+            raise UsageError(f"task {self.type!r} is async def and cannot run on a thread", "Make it a plain def")
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the function is `async def`."""
+        return inspect.iscoroutinefunction(self.function)
+
+
+Handlers = Mapping[str, Handler]
+"""The handlers of a worker by task type."""
+
+Middleware = Callable[[Any, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""`async def middleware(context, call_next)`: wraps every attempt; what it returns is the result."""

@@ -1,0 +1,98 @@
+"""Outcomes: the value that an attempt led to. The outcome first, its effects second, in two different places.
+
+Invariant: an outcome is frozen and complete: `settle_records` makes every record of it without asking anybody.
+
+Terminal: Completed, Dead, Expired, Malformed. Not terminal: Retrying (an attempt failed), Deferred (not due, moved on to
+a tier) and HandedBack (a shutdown took it away unfinished), which are the same task again, later.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from fairlane.consumer.delivery import Assigned, Delivery, RawRecord
+from fairlane.topics.events import ErrorInfo, Reason
+from fairlane.topics.task import Task
+
+
+class OutboxRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record that a handler sends through its context, written only if its attempt succeeds."""
+
+    topic: str
+    value: bytes | None
+    key: bytes | None = None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+class Completed(msgspec.Struct, frozen=True, gc=False):
+    """The handler returned; `result` is its JSON."""
+
+    delivery: Delivery
+    started_ms: int
+    finished_ms: int
+    result: bytes
+    outbox: tuple[OutboxRecord, ...] = ()
+
+
+class Retrying(msgspec.Struct, frozen=True, gc=False):
+    """The attempt failed and another follows; `task` is what goes to the tier, with the next attempt and due time."""
+
+    delivery: Delivery
+    started_ms: int
+    finished_ms: int
+    task: Task
+    error: ErrorInfo
+
+
+class Dead(msgspec.Struct, frozen=True, gc=False):
+    """No further attempt: the record goes to the DLQ with the reason."""
+
+    delivery: Delivery
+    started_ms: int
+    finished_ms: int
+    reason: Reason
+    error: ErrorInfo | None = None
+
+
+class Expired(msgspec.Struct, frozen=True, gc=False):
+    """It was not started before it expired; the record goes to the DLQ with the reason `expired`."""
+
+    delivery: Delivery
+    finished_ms: int
+
+
+class Deferred(msgspec.Struct, frozen=True, gc=False):
+    """It is not due yet: on to the next tier, at no attempt's cost."""
+
+    delivery: Delivery
+    finished_ms: int
+
+
+class HandedBack(msgspec.Struct, frozen=True, gc=False):
+    """A shutdown took it from its handler: back into its lane, at no attempt's cost."""
+
+    delivery: Delivery
+    finished_ms: int
+
+
+class Malformed(msgspec.Struct, frozen=True, gc=False):
+    """The record is no task: to the DLQ, byte for byte, with what is wrong with it."""
+
+    assigned: Assigned
+    offset: int
+    record: RawRecord
+    problem: str
+    finished_ms: int
+
+
+Outcome = Completed | Retrying | Dead | Expired | Deferred | HandedBack | Malformed
+
+
+def assigned_of(outcome: Outcome) -> Assigned:
+    """The assignment under which the outcome's record was read."""
+    return outcome.assigned if isinstance(outcome, Malformed) else outcome.delivery.assigned
+
+
+def offset_of(outcome: Outcome) -> int:
+    """The offset that the outcome settles."""
+    return outcome.offset if isinstance(outcome, Malformed) else outcome.delivery.offset

@@ -1,0 +1,130 @@
+"""From what a handler did to its outcome: the one place where an exception becomes retried, dead or handed back.
+
+Invariant: every BaseException has an outcome here; none escapes to stop a worker.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import Final
+
+from msgspec.structs import replace
+
+from fairlane.consumer.delivery import Delivery
+from fairlane.consumer.outcome import Dead, Outcome, Retrying
+from fairlane.consumer.retry import RetryPolicy
+from fairlane.consumer.signals import Reject, RetryLater
+from fairlane.topics.events import ErrorInfo, Reason
+
+MESSAGE_MAX_CHARS: Final = 2_000
+TRACEBACK_MAX_CHARS: Final = 8_000
+UNFIT_DELAY_MIN_MS: Final = 5_000
+UNFIT_DELAY_MAX_MS: Final = 600_000
+
+
+class AttemptTimeout(TimeoutError):
+    """The attempt took longer than its timeout allowed."""
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(f"the attempt took longer than {timeout_s:g} s")
+        self.timeout_s = timeout_s
+
+
+def describe(error: BaseException, *, with_traceback: bool = True) -> ErrorInfo:
+    """The error as bounded text. An error whose own text cannot be made has an outcome all the same."""
+    try:
+        message = str(error)
+    except BaseException as broken:  # noqa: BLE001 - a __str__ of the user's may do anything
+        message = f"<its message could not be made: {type(broken).__name__}>"
+    trace = ""
+    if with_traceback:
+        try:
+            trace = "".join(traceback.format_exception(error))
+        except BaseException:  # noqa: BLE001 - formatting calls the same __str__
+            trace = "".join(traceback.format_tb(error.__traceback__))
+    cut = trace if len(trace) <= TRACEBACK_MAX_CHARS else "…" + trace[-TRACEBACK_MAX_CHARS:]
+    return ErrorInfo(_clean(type(error).__name__), _clean(message[:MESSAGE_MAX_CHARS]), _clean(cut))
+
+
+def _clean(text: str) -> str:
+    # Lone surrogates are legal in str and illegal in UTF-8: they would break the settlement, not the task.
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def failed(
+    delivery: Delivery, policy: RetryPolicy, error: BaseException, *, started_ms: int, now_ms: int, unit: float
+) -> Outcome:
+    """The outcome of an attempt that raised.
+
+    Args:
+        delivery: what was attempted.
+        policy: of the handler.
+        error: what it raised.
+        started_ms: when the attempt began, Unix ms.
+        now_ms: when it ended, Unix ms.
+        unit: a random number in [0, 1), for the jitter of the delay.
+    """
+    task = delivery.task
+    reason: Reason | None = None
+    if isinstance(error, Reject):
+        reason = "rejected"
+    elif not isinstance(error, RetryLater) and not _may_be_retried(error, policy):
+        reason = "fatal"
+    elif task.attempt >= (task.max_attempts or policy.max_attempts):
+        reason = "max_attempts"
+    info = describe(error, with_traceback=not isinstance(error, Reject | RetryLater))
+    if reason is not None:
+        return Dead(delivery, started_ms, now_ms, reason, info)
+    if isinstance(error, RetryLater) and error.delay_s is not None:
+        delay_s = max(0.0, error.delay_s)
+    else:
+        delay_s = policy.next_delay(task.attempt, unit)
+    again = replace(
+        task,
+        attempt=task.attempt + 1,
+        not_before_ms=now_ms + round(delay_s * 1000),
+        first_failed_ms=task.first_failed_ms or now_ms,
+    )
+    return Retrying(delivery, started_ms, now_ms, again, info)
+
+
+def _may_be_retried(error: BaseException, policy: RetryPolicy) -> bool:
+    # SystemExit, KeyboardInterrupt and their like, raised by a handler, are that handler's failure like any other.
+    if isinstance(error, policy.fatal):
+        return False
+    return isinstance(error, policy.retry_on) or not isinstance(error, Exception)
+
+
+def unfit(
+    delivery: Delivery, reason: Reason, error: Exception, *, patience_s: float, started_ms: int, now_ms: int
+) -> Outcome:
+    """The outcome of a task that this worker cannot run: it has no handler, or its handler does not know the payload.
+
+    A newer worker may be on its way, so the task waits in tiers, each time as long as it has waited so far, and is dead
+    when `patience_s` is over. No handler ran, so it costs no attempt.
+
+    Args:
+        delivery: what was to be attempted.
+        reason: what it is dead of in the end.
+        error: says what is missing.
+        patience_s: how long a newer worker may take to come, seconds; 0 is not at all.
+        started_ms: when it was looked at, Unix ms.
+        now_ms: the same for now.
+    """
+    task = delivery.task
+    since_ms = task.first_failed_ms or now_ms
+    waited_ms = now_ms - since_ms
+    info = describe(error, with_traceback=False)
+    if waited_ms >= patience_s * 1000:
+        return Dead(delivery, started_ms, now_ms, reason, info)
+    delay_ms = round(min(max(waited_ms, UNFIT_DELAY_MIN_MS), UNFIT_DELAY_MAX_MS, patience_s * 1000 - waited_ms))
+    again = replace(task, not_before_ms=now_ms + delay_ms, first_failed_ms=since_ms)
+    return Retrying(delivery, started_ms, now_ms, again, info)
+
+
+class NoHandler(Exception):
+    """The worker has no handler for the task's type; a newer worker may have one."""
+
+    def __init__(self, task_type: str, known: tuple[str, ...]) -> None:
+        shown = ", ".join(known[:10]) or "none"
+        super().__init__(f"no handler for task type {task_type!r} in this worker (it has: {shown})")
