@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from fairlane.topics.partitioner import murmur2, partition_of
 
 # From org.apache.kafka.common.utils.UtilsTest.testMurmur2 (signed there).
