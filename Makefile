@@ -7,7 +7,7 @@ SOURCES := $(shell find app topics producer consumer monitor -name '*.py' 2>/dev
 PYTEST := PYTHONSAFEPATH=1 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint types test fmt requirements clean
+.PHONY: help setup check lint types test test-docker fmt requirements clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -32,6 +32,8 @@ $(STAMP): $(BIN)/uv $(VENV)/.sources pyproject.toml requirements-dev.txt
 
 requirements:  ## pin the dependencies again, with hashes and without addresses
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --group dev --extra embedded pyproject.toml requirements-build.in -o requirements-dev.txt
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --constraints requirements-dev.txt pyproject.toml -o requirements.txt
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --constraints requirements-dev.txt requirements-build.in -o requirements-build.txt
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements-uv.in -o requirements-uv.txt
 
 check: lint types  ## lint, format check and strict types
@@ -47,6 +49,11 @@ fmt: $(STAMP)  ## format and mend what can be mended
 
 test: check  ## everything that runs here: types, lint, units, properties, a real embedded Kafka
 	@$(PYTEST) $(ARGS)
+
+test-docker: $(STAMP)  ## the compose file, for real: up, scale, kill a worker, trace, drain, down; needs a Docker engine
+	@docker info >/dev/null 2>&1 || { echo "make test-docker needs a running Docker engine, 25 or newer: install Docker Engine or Docker Desktop and see that \`docker info\` answers (DOCKER_HOST names one elsewhere)"; exit 1; }
+	@docker compose version >/dev/null 2>&1 || { echo "make test-docker needs the Compose plugin, 2.20 or newer: \`docker compose version\` must answer"; exit 1; }
+	@$(PYTEST) -m docker $(ARGS)
 
 clean:  ## remove the environment and everything built
 	@rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

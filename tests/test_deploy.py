@@ -1,0 +1,165 @@
+"""What is shipped for running fairlane elsewhere says the same thing everywhere: image, compose file, manifests, ACLs.
+
+These tests only read the files; `make test-docker` runs them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fairlane.topics.names import DEFAULT_PARTITIONS, LEVELS, QueueNames
+
+ROOT = Path(__file__).resolve().parent.parent
+BASE = ROOT / "deploy/k8s/base"
+MANIFESTS = sorted((ROOT / "deploy/k8s").rglob("*.yaml"))
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    services: dict[str, Any] = load(ROOT / "docker-compose.yml")["services"]
+    return services
+
+
+@pytest.fixture(scope="module")
+def worker() -> dict[str, Any]:
+    spec: dict[str, Any] = load(BASE / "worker.yaml")["spec"]
+    return spec
+
+
+def seconds(duration: str) -> int:
+    return int(duration.removesuffix("s"))
+
+
+def pins(name: str) -> dict[str, str]:
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / name).read_text(), re.MULTILINE))
+
+
+def base_settings() -> dict[str, str]:
+    generated = load(BASE / "kustomization.yaml")["configMapGenerator"][0]["literals"]
+    return dict(literal.split("=", 1) for literal in generated)
+
+
+def test_the_image_runs_the_versions_that_the_tests_run() -> None:
+    tested = pins("requirements-dev.txt")
+    for name in ("requirements.txt", "requirements-build.txt"):
+        assert pins(name).items() <= tested.items(), f"{name} is stale: make requirements"
+
+
+def test_every_distribution_of_the_image_is_pinned_by_hash() -> None:
+    text = (ROOT / "requirements.txt").read_text()
+    entries = re.split(r"^(?=\w)", text, flags=re.MULTILINE)[1:]
+    assert entries
+    assert all("--hash=sha256:" in entry for entry in entries)
+
+
+def test_the_image_names_no_registry_and_runs_as_a_number() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    bases = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+    assert bases
+    assert not any("." in base.split("/")[0] and "/" in base for base in bases)
+    assert re.search(r"^USER [1-9][0-9]*:[1-9][0-9]*$", dockerfile, re.MULTILINE)
+    assert 'ENTRYPOINT ["fairlane"]' in dockerfile
+
+
+def test_the_image_copies_every_package_and_the_context_has_nothing_else() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    for package in ("app", "topics", "producer", "consumer", "monitor"):
+        assert f"COPY {package}/ {package}/" in dockerfile
+        assert f"!{package}/" in ignored
+    assert "*" in ignored
+
+
+def test_compose_publishes_on_loopback_only(compose: dict[str, Any]) -> None:
+    published = [port for service in compose.values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_compose_pins_its_images(compose: dict[str, Any]) -> None:
+    for name, service in compose.items():
+        tag = service["image"].rpartition(":")[2]
+        assert tag not in ("", "latest"), f"{name} runs {service['image']}"
+
+
+def test_the_compose_worker_can_be_scaled(compose: dict[str, Any]) -> None:
+    assert not {"container_name", "ports", "hostname"} & compose["worker"].keys()
+    assert compose["worker"]["deploy"]["replicas"] == 2
+
+
+def test_compose_starts_workers_after_the_topics(compose: dict[str, Any]) -> None:
+    assert compose["topics"]["depends_on"]["kafka"] == {"condition": "service_healthy"}
+    for name in ("worker", "producer"):
+        assert compose[name]["depends_on"]["topics"] == {"condition": "service_completed_successfully"}
+
+
+def test_nobody_kills_a_worker_that_is_still_draining(compose: dict[str, Any], worker: dict[str, Any]) -> None:
+    service = compose["worker"]
+    assert seconds(service["stop_grace_period"]) > service["environment"]["FAIRLANE_GRACE_S"]
+    assert worker["template"]["spec"]["terminationGracePeriodSeconds"] > int(base_settings()["FAIRLANE_GRACE_S"])
+
+
+def test_a_killed_worker_is_noticed_soon_under_compose(compose: dict[str, Any]) -> None:
+    kafka = compose["kafka"]["environment"]
+    assert kafka["KAFKA_GROUP_CONSUMER_SESSION_TIMEOUT_MS"] <= 6_000
+    assert kafka["KAFKA_TRANSACTION_ABORT_TIMED_OUT_TRANSACTION_CLEANUP_INTERVAL_MS"] <= 1_000
+    assert kafka["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_manifest_is_one_object_that_says_what_it_is(path: Path) -> None:
+    manifest = load(path)
+    assert manifest["apiVersion"]
+    assert manifest["kind"]
+    if path.name == "kustomization.yaml":
+        named = [*manifest.get("resources", []), *manifest.get("components", [])]
+        assert all((path.parent / name).exists() for name in named)
+    else:
+        assert path.name in load(path.parent / "kustomization.yaml")["resources"]
+
+
+@pytest.mark.parametrize("name", ["worker.yaml", "topics-job.yaml"])
+def test_a_pod_has_the_least_rights(name: str) -> None:
+    pod = load(BASE / name)["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in pod["containers"]:
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["readOnlyRootFilesystem"] is True
+        assert security["capabilities"] == {"drop": ["ALL"]}
+        assert container["resources"]["limits"]["memory"]
+
+
+def test_the_pods_run_as_the_user_of_the_image(worker: dict[str, Any]) -> None:
+    user = re.search(r"^USER (\d+):(\d+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert user is not None
+    security = worker["template"]["spec"]["securityContext"]
+    assert (security["runAsUser"], security["runAsGroup"]) == (int(user[1]), int(user[2]))
+
+
+def test_the_autoscaler_adds_up_every_lane_of_the_queue() -> None:
+    spec = load(ROOT / "deploy/k8s/components/keda/scaledobject.yaml")["spec"]
+    names = QueueNames(base_settings()["FAIRLANE_QUEUE_URL"].rpartition("/")[2])
+    triggers = spec["triggers"]
+    assert [trigger["metadata"]["topic"] for trigger in triggers] == [names.lane(level) for level in LEVELS]
+    assert {trigger["metadata"]["consumerGroup"] for trigger in triggers} == {names.group}
+    modifiers = spec["advanced"]["scalingModifiers"]
+    assert modifiers["formula"].split(" + ") == [trigger["name"] for trigger in triggers]
+    assert {trigger["metadata"]["lagThreshold"] for trigger in triggers} == {modifiers["target"]}
+
+
+def test_the_autoscaler_stays_within_the_partitions_and_never_stops_all() -> None:
+    spec = load(ROOT / "deploy/k8s/components/keda/scaledobject.yaml")["spec"]
+    assert 1 <= spec["minReplicaCount"] <= spec["maxReplicaCount"] <= DEFAULT_PARTITIONS
