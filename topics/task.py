@@ -6,9 +6,18 @@ bytes of key, value and foreign headers are carried as they were read.
 
 from __future__ import annotations
 
+import re
+from typing import Final, Literal
+
 import msgspec
 
 from fairlane.topics.errors import MalformedRecord
+
+Form = Literal["binary", "structured", "bare", "raw"]
+"""How a record says that it is a task: CloudEvents in binary or structured mode, bare JSON, or not at all (`raw`: the
+lane's default type made it one)."""
+
+_ORIGIN: Final = re.compile(r"([a-zA-Z0-9._-]{1,249})/([0-9]{1,10})/([0-9]{1,19})")
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -31,10 +40,10 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
         Raises:
             MalformedRecord: it is not of the form topic/partition/offset.
         """
-        parts = text.rsplit("/", 2)
-        if len(parts) != 3 or not (parts[0] and parts[1].isdecimal() and parts[2].isdecimal()):
+        match = _ORIGIN.fullmatch(text)
+        if match is None:
             raise MalformedRecord(f"fairlane-origin is {text[:100]!r}, not topic/partition/offset")
-        return cls(parts[0], int(parts[1]), int(parts[2]))
+        return cls(match[1], int(match[2]), int(match[3]))
 
 
 class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -63,6 +72,7 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         traceparent: W3C trace context of its producer, or "".
         tracestate: W3C trace state, or "".
         key: key of its record.
+        form: how its record says that it is a task.
         value: value of its record, byte for byte (in structured and bare form the payload is a part of it).
         headers: headers of its record in order, without fairlane's own; they are written again at every hop.
     """
@@ -89,5 +99,6 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     traceparent: str = ""
     tracestate: str = ""
     key: bytes | None = None
+    form: Form = "binary"
     value: bytes = b""
     headers: tuple[tuple[str, bytes | None], ...] = ()

@@ -1,0 +1,101 @@
+"""fairlane's own headers of a task, read and written: the state that a task carries from hop to hop.
+
+Invariant: `read` takes what `write` made back into the same fields; a value that `write` would not make is refused by
+the header's name rather than guessed at, since a wrong attempt or due time would be worse than a dead letter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from operator import attrgetter
+from typing import Any, Final
+
+from fairlane.topics.errors import MalformedRecord
+from fairlane.topics.headers import MAX_DIGITS, NUMBERS
+from fairlane.topics.task import Origin, Task
+
+_TOPIC: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+_REPLY_TO: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}:[0-9]{1,9}")
+_PRIORITY: Final = ("fairlane-priority", "priority", 0)
+_numbers_of: Final = attrgetter(*(field for _, field, _ in NUMBERS))
+_NUMBER_NAMES: Final = tuple((name, least) for name, _, least in NUMBERS)
+
+
+def text_of(found: Mapping[str, bytes | None], name: str) -> str:
+    """A header as text, "" where it is missing or null.
+
+    Raises:
+        MalformedRecord: it is no UTF-8.
+    """
+    raw = found.get(name)
+    if not raw:
+        return ""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise MalformedRecord(f"{name} is {raw[:60]!r}, which is no UTF-8") from None
+
+
+def number(raw: bytes | None, name: str, least: int) -> int:
+    """A header as whole number.
+
+    Raises:
+        MalformedRecord: it is none, is below `least`, or has more than MAX_DIGITS digits.
+    """
+    # bytes.isdigit is about ASCII only, and the length bounds what int() has to read.
+    if raw and len(raw) <= MAX_DIGITS and raw.isdigit():
+        value = int(raw)
+        if value >= least:
+            return value
+    shown = raw[:30] if raw else raw
+    raise MalformedRecord(f"{name} is {shown!r}, not a whole number from {least} on with at most {MAX_DIGITS} digits")
+
+
+def read(found: Mapping[str, bytes | None]) -> dict[str, Any]:
+    """Fields of a Task by name, of the headers that are there.
+
+    Raises:
+        MalformedRecord: a value is not of its header's form; the problem names the header.
+    """
+    fields: dict[str, Any] = {}
+    for name, field, least in (_PRIORITY, *NUMBERS):
+        if name in found:
+            fields[field] = number(found[name], name, least)
+    if "fairlane-origin" in found:
+        fields["origin"] = Origin.parse(text_of(found, "fairlane-origin"))
+    if "fairlane-lane" in found:
+        fields["lane"] = _matching(_TOPIC, found, "fairlane-lane", "the name of a topic")
+    if "fairlane-reply-to" in found:
+        fields["reply_to"] = _matching(_REPLY_TO, found, "fairlane-reply-to", "topic:partition")
+    return fields
+
+
+def _matching(pattern: re.Pattern[str], found: Mapping[str, bytes | None], name: str, form: str) -> str:
+    text = text_of(found, name)
+    if not pattern.fullmatch(text):
+        raise MalformedRecord(f"{name} is {text[:100]!r}, not {form}")
+    return text
+
+
+def numbers(task: Task) -> list[tuple[str, bytes]]:
+    """The counts and times of a task that differ from their defaults."""
+    return [
+        (name, b"%d" % value)
+        for (name, least), value in zip(_NUMBER_NAMES, _numbers_of(task), strict=True)
+        if value != least
+    ]
+
+
+def write(task: Task) -> list[tuple[str, bytes]]:
+    """All of a task's own headers, for the next hop of its record: its origin and its lane always."""
+    headers = [
+        ("fairlane-priority", b"%d" % task.priority),
+        ("fairlane-lane", task.lane.encode()),
+        ("fairlane-origin", str(task.origin).encode()),
+    ]
+    if task.form == "raw":
+        headers.append(("fairlane-type", task.type.encode()))
+    if task.reply_to:
+        headers.append(("fairlane-reply-to", task.reply_to.encode()))
+    return headers + numbers(task)

@@ -1,0 +1,214 @@
+"""A record and its headers, read as a task and written again: the wire format of a queue.
+
+Invariant: any bytes are a Task or a MalformedRecord, never anything else. What a producer wrote (key, value, and all
+headers that are not fairlane's own, in their order) is on the record of every hop, byte for byte; fairlane's own
+headers are written anew from the Task, so that nothing about it is lost.
+
+A record says in one of three forms that it is a task: as CloudEvent in binary mode (`ce_type` header), as CloudEvent
+in structured mode (content type `application/cloudevents+json`), or as bare JSON `{"type": …, "payload": …}`. In a lane
+with a default type (a foreign topic) a record that says nothing is a task too, with its value as payload.
+
+Sources: CloudEvents 1.0 Kafka protocol binding, W3C Trace Context, RFC 3339 (times), RFC 9562 (UUIDv7).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fairlane.topics import rfc3339, task_headers
+from fairlane.topics.bodies import JSON, Said, read_bare, read_bare_only, read_structured
+from fairlane.topics.errors import MalformedRecord
+from fairlane.topics.headers import EVENT, MAX_NAME, OWN, Headers
+from fairlane.topics.ids import made_at_ms
+from fairlane.topics.letters import dead_letter, replay
+from fairlane.topics.names import DEFAULT_LEVEL
+from fairlane.topics.task import Form, Origin, Task
+from fairlane.topics.task_headers import text_of
+
+__all__ = ["Headers", "dead_letter", "decode", "encode", "hop", "replay"]
+
+_STRUCTURED: Final = "application/cloudevents"
+_EVENT_NAMES: Final = frozenset({"ce_specversion", "ce_type", "ce_id", "ce_source"})
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]*)?"
+)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_EVENT_HEADERS: Final = frozenset(header.name for header in EVENT)
+_DEFAULT_SOURCE: Final = b"fairlane"
+_LAST_TIME_MS: Final = 253_402_300_799_999
+
+
+def decode(
+    topic: str,
+    partition: int,
+    offset: int,
+    timestamp_ms: int,
+    key: bytes | None,
+    value: bytes,
+    headers: Headers | None,
+    *,
+    lane: str | None,
+    priority: int,
+    default_type: str | None = None,
+) -> Task:
+    """The task that a record is.
+
+    Args:
+        topic: where the record was read.
+        partition: its partition.
+        offset: its offset.
+        timestamp_ms: Kafka's timestamp of it, Unix ms.
+        key: its key.
+        value: its value; a null value is a tombstone, which the caller skips.
+        headers: its headers, None where it has none.
+        lane: topic of the lane that it was read from; None where it was read from a tier, then `fairlane-lane` tells.
+        priority: level of that lane; read from a tier, the level of a task whose `fairlane-priority` is missing.
+        default_type: type of records that name none; None where a record has to name one.
+
+    Raises:
+        MalformedRecord: it is no task; the problem says why.
+    """
+    found = dict(headers) if headers else {}
+    if OWN.isdisjoint(found):
+        own: dict[str, Any] = {}
+        foreign = tuple(headers) if headers else ()
+    else:
+        own = task_headers.read(found)
+        foreign = tuple([header for header in headers or () if header[0] not in OWN])
+    form, said = _say(found, value, default_type)
+    named_lane, named_priority = own.pop("lane", ""), own.pop("priority", priority)
+    if lane is None:
+        if not named_lane:
+            raise MalformedRecord("fairlane-lane is missing: a record in a tier has to name its lane")
+        lane, priority = named_lane, named_priority
+    origin: Origin = own.pop("origin", None) or Origin(topic, partition, offset)
+    task_id = said.id or str(origin)
+    enqueued_ms: int = own.pop("enqueued_ms", 0)
+    if not enqueued_ms:
+        # A time that cannot be read is no reason to refuse the work.
+        enqueued_ms = (said.time and rfc3339.parse_ms(said.time)) or made_at_ms(task_id) or max(timestamp_ms, 0)
+    _check_name(said.type, "type")
+    _check_name(task_id, "id")
+    traceparent, tracestate = _trace(found, said)
+    return Task(
+        id=task_id,
+        type=said.type,
+        payload=said.payload,
+        content_type=said.content_type,
+        priority=priority,
+        enqueued_ms=enqueued_ms,
+        lane=lane,
+        origin=origin,
+        source=said.source,
+        traceparent=traceparent,
+        tracestate=tracestate,
+        key=key,
+        form=form,
+        value=value,
+        headers=foreign,
+        **own,
+    )
+
+
+def _say(found: Mapping[str, bytes | None], value: bytes, default_type: str | None) -> tuple[Form, Said]:
+    """In which form the record says that it is a task, and what it says."""
+    content_type = text_of(found, "content-type")
+    if "fairlane-type" in found:
+        return "raw", _binary(found, text_of(found, "fairlane-type"), value, content_type)
+    if content_type[:23].lower() == _STRUCTURED:
+        return "structured", read_structured(value, content_type)
+    if found.get("ce_type"):
+        return "binary", _binary(found, text_of(found, "ce_type"), value, content_type)
+    is_event = not _EVENT_NAMES.isdisjoint(found)
+    if default_type is not None:
+        bare = None if is_event else read_bare_only(value)
+        return ("bare", bare) if bare else ("raw", _binary(found, default_type, value, content_type))
+    if is_event:
+        raise MalformedRecord("ce_type is missing: it is what names the task's type")
+    return "bare", read_bare(value)
+
+
+def _binary(found: Mapping[str, bytes | None], task_type: str, value: bytes, content_type: str) -> Said:
+    version = found.get("ce_specversion")
+    if version and version != b"1.0":
+        raise MalformedRecord(f"ce_specversion is {version[:30]!r}, not 1.0")
+    return Said(
+        task_type,
+        value,
+        text_of(found, "ce_id"),
+        text_of(found, "ce_source"),
+        text_of(found, "ce_time"),
+        content_type or JSON,
+    )
+
+
+def _check_name(text: str, name: str) -> None:
+    """Ids and types go into status events, log lines and terminals."""
+    if not 0 < len(text) <= MAX_NAME:
+        raise MalformedRecord(f"the {name} has {len(text)} characters, not 1 to {MAX_NAME}")
+    if not (text.isascii() and text.isprintable()) and _CONTROL.search(text):
+        raise MalformedRecord(f"the {name} is {text[:60]!r}, which has control characters")
+
+
+def _trace(found: Mapping[str, bytes | None], said: Said) -> tuple[str, str]:
+    """The first valid traceparent, and the tracestate beside it; a broken one is no reason to refuse the work."""
+    for name, state_name in (("traceparent", "tracestate"), ("ce_traceparent", "ce_tracestate")):
+        raw = found.get(name)
+        if raw:
+            parent = raw.decode("utf-8", "replace")
+            if _TRACEPARENT.fullmatch(parent):
+                return parent, (found.get(state_name) or b"").decode("utf-8", "replace")
+    if said.traceparent and _TRACEPARENT.fullmatch(said.traceparent):
+        return said.traceparent, said.tracestate
+    return "", ""
+
+
+def encode(task: Task) -> list[tuple[str, bytes]]:
+    """Headers of a new record of a task, whose value is its payload: a CloudEvent in binary mode.
+
+    The task's `headers` (baggage of a middleware, say) come after, except those that are written from its fields.
+    """
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", task.id.encode()),
+        ("ce_source", task.source.encode() or _DEFAULT_SOURCE),
+        ("ce_type", task.type.encode()),
+    ]
+    if 0 < task.enqueued_ms <= _LAST_TIME_MS:
+        headers.append(("ce_time", rfc3339.format_ms(task.enqueued_ms).encode()))
+    if task.key and _is_text(task.key):
+        headers.append(("ce_partitionkey", task.key))
+    headers.append(("content-type", task.content_type.encode()))
+    if task.traceparent:
+        headers.append(("traceparent", task.traceparent.encode()))
+        if task.tracestate:
+            headers.append(("tracestate", task.tracestate.encode()))
+    if task.priority != DEFAULT_LEVEL:
+        headers.append(("fairlane-priority", b"%d" % task.priority))
+    if task.lane:
+        headers.append(("fairlane-lane", task.lane.encode()))
+    if task.reply_to:
+        headers.append(("fairlane-reply-to", task.reply_to.encode()))
+    headers += task_headers.numbers(task)
+    if task.headers:
+        written = {name for name, _ in headers} | _EVENT_HEADERS | OWN
+        headers += [(name, value or b"") for name, value in task.headers if name not in written]
+    return headers
+
+
+def hop(task: Task) -> list[tuple[str, bytes | None]]:
+    """Headers of the same record on its next hop (tier, lane): the producer's, and the state of the task as it is now.
+
+    The task is one that `decode` gave, perhaps changed: its key and value go with these headers.
+    """
+    return [*task.headers, *task_headers.write(task)]
+
+
+def _is_text(key: bytes) -> bool:
+    try:
+        key.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
