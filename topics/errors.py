@@ -22,6 +22,8 @@ CLI ends with. Nobody has to read a message to find out what happened.
     │   ├── TaskUnknown
     │   ├── TaskFailed
     │   └── ResultTimeout
+    ├── InvalidPayload              the payload of a task does not fit its handler
+    ├── InvalidResult               what a handler returned is no JSON, or not what was expected
     ├── MalformedRecord             a record that is no task; it goes to the DLQ with this reason
     └── EmbeddedKafkaError          the local Kafka of `fairlane kafka` (see fairlane.kafka)
 """
@@ -279,6 +281,32 @@ class MalformedRecord(FairlaneError):
 
     def __str__(self) -> str:
         return self.problem
+
+
+@dataclass(eq=False)
+class InvalidPayload(FairlaneError):
+    """The payload of a task does not fit the handler of `task_type`; `errors` says where and why, one line each."""
+
+    task_type: str
+    errors: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"the payload does not fit task {self.task_type!r}: {'; '.join(self.errors)}"
+
+
+@dataclass(eq=False)
+class InvalidResult(FairlaneError):
+    """What the handler of `task_type` returned, a `given`, is no JSON, or its JSON is not what the caller expects."""
+
+    task_type: str
+    given: str
+    problem: str
+
+    def __str__(self) -> str:
+        return (
+            f"the result of task {self.task_type!r}, {self.given}, does not fit: {self.problem}. "
+            "Return JSON types, dataclasses or models, or None, as annotated"
+        )
 
 
 class EmbeddedKafkaError(FairlaneError):

@@ -1,0 +1,208 @@
+"""One type, from and to JSON: pydantic for what users write, msgspec for its Structs and for what pydantic cannot do.
+
+Invariant: what does not fit is an Unfit with one line per error; JSON from outside never ends in another exception of
+pydantic's or msgspec's. Types are looked at once, when the task is defined, and what cannot be JSON is said there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+import msgspec
+import pydantic
+from pydantic_core import ErrorDetails, PydanticSerializationError, to_jsonable_python
+
+from fairlane.topics.errors import UsageError
+
+BASE64: Final = pydantic.ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+"""How bytes are JSON where no model says otherwise."""
+
+_MAX_ERRORS: Final = 20
+_MAX_SHOWN: Final = 60
+
+
+def _write_model(value: Any) -> Any:
+    return to_jsonable_python(value, by_alias=True, round_trip=True, bytes_mode="base64")
+
+
+_encoder: Final = msgspec.json.Encoder(enc_hook=_write_model)
+
+
+class Unfit(Exception):
+    """A value does not fit its type; `errors` says where and why, one line each."""
+
+    def __init__(self, errors: tuple[str, ...]) -> None:
+        super().__init__("; ".join(errors))
+        self.errors = errors
+
+
+class Codec(Protocol):
+    """Turns JSON into a value of one type, and back."""
+
+    def load(self, data: bytes) -> Any:
+        """The value. Raises Unfit."""
+        ...
+
+    def dump(self, value: Any) -> bytes:
+        """JSON of a value, checked. Raises Unfit."""
+        ...
+
+
+class PydanticCodec:
+    """pydantic's view of a type: lax, names by alias.
+
+    `only_set`, for a model of arguments: those that were not given are left to the defaults of whoever loads it.
+    """
+
+    def __init__(self, adapter: pydantic.TypeAdapter[Any], *, only_set: bool) -> None:
+        self._adapter = adapter
+        self._only_set = only_set
+
+    def load(self, data: bytes) -> Any:
+        """The value. Raises Unfit."""
+        try:
+            return self._adapter.validate_json(data)
+        except pydantic.ValidationError as error:
+            raise _unfit(error) from None
+
+    def dump(self, value: Any) -> bytes:
+        """JSON of a value, checked. Raises Unfit."""
+        try:
+            valid = self._adapter.validate_python(value)
+            include = valid.model_fields_set if self._only_set else None
+            # An instance is taken as it is; a field with a value of a wrong type shows up here, as a warning.
+            return self._adapter.dump_json(valid, include=include, by_alias=True, round_trip=True, warnings="error")
+        except pydantic.ValidationError as error:
+            raise _unfit(error) from None
+        except PydanticSerializationError as error:
+            raise Unfit((" ".join(str(error).split()),)) from None
+
+
+class MsgspecCodec:
+    """msgspec's view of a type: strict, and fast; pydantic models within are pydantic's."""
+
+    def __init__(self, of: Any) -> None:
+        self._decoder = msgspec.json.Decoder(of, dec_hook=_read_model)
+
+    def load(self, data: bytes) -> Any:
+        """The value. Raises Unfit."""
+        try:
+            return self._decoder.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Unfit((str(error) or "too deeply nested",)) from None
+
+    def dump(self, value: Any) -> bytes:
+        """JSON of a value, checked. Raises Unfit."""
+        try:
+            data = _encoder.encode(value)
+            self._decoder.decode(data)
+        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise Unfit((str(error) or "too deeply nested",)) from None
+        return data
+
+
+def codec_of(of: Any, *, only_set: bool = False) -> Codec:
+    """The codec of a type; `only_set` as in PydanticCodec.
+
+    Raises:
+        UsageError: neither pydantic nor msgspec can make JSON of it; the problem says so, the caller says of what.
+    """
+    if isinstance(of, type) and issubclass(of, msgspec.Struct):
+        return _msgspec(of)
+    try:
+        adapter = _adapter(of)
+    except pydantic.errors.PydanticUserError as error:
+        # Structs somewhere inside, and typing.TypedDict before Python 3.12.
+        return _msgspec(of, unless=_first_line(error))
+    if not adapter.pydantic_complete:
+        raise UsageError(f"{_name(of)} refers to a name that is not defined yet", "Define it before the task")
+    return PydanticCodec(adapter, only_set=only_set)
+
+
+def _adapter(of: Any) -> pydantic.TypeAdapter[Any]:
+    try:
+        return pydantic.TypeAdapter(of, config=BASE64)
+    except pydantic.errors.PydanticUserError as error:
+        if error.code != "type-adapter-config-unused":
+            raise
+        return pydantic.TypeAdapter(of)  # a model has its own config
+
+
+def _msgspec(of: Any, unless: str = "it has parts of a type that JSON does not know") -> MsgspecCodec:
+    try:
+        if not _is_foreign(msgspec.inspect.type_info(of), set()):
+            return MsgspecCodec(of)
+    except (TypeError, NameError) as error:
+        unless = _first_line(error)
+    raise UsageError(f"{_name(of)} cannot be read from JSON: {unless}")
+
+
+def _is_foreign(info: Any, seen: set[int]) -> bool:
+    """Whether a type, as msgspec describes it, has a part that is neither msgspec's nor pydantic's."""
+    if isinstance(info, msgspec.inspect.CustomType):
+        return not issubclass(info.cls, pydantic.BaseModel)
+    if isinstance(info, tuple):
+        return any(_is_foreign(part, seen) for part in info)
+    if not isinstance(info, msgspec.inspect.Type | msgspec.inspect.Field) or id(info) in seen:
+        return False
+    seen.add(id(info))
+    return any(_is_foreign(getattr(info, name), seen) for name in info.__struct_fields__)
+
+
+def _read_model(of: type[Any], value: Any) -> Any:
+    return of.model_validate(value)
+
+
+def _name(of: Any) -> str:
+    return of.__qualname__ if isinstance(of, type) else str(of)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _unfit(error: pydantic.ValidationError) -> Unfit:
+    details = error.errors(include_url=False, include_context=False)
+    lines = [_line(detail) for detail in details[:_MAX_ERRORS]]
+    if len(details) > _MAX_ERRORS:
+        lines.append(f"and {len(details) - _MAX_ERRORS} more")
+    return Unfit(tuple(lines))
+
+
+def _line(detail: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in detail["loc"])
+    line = f"{where}: {detail['msg']}" if where else detail["msg"]
+    given = detail["input"]
+    if detail["type"] != "missing" and isinstance(given, str | int | float | bool | None):
+        shown = repr(given)
+        line += f" (got {shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + '…'})"
+    return line
+
+
+_decode_any: Final = msgspec.json.Decoder().decode
+
+
+def dump_any(value: Any) -> bytes:
+    """JSON of any value that has one, by what it is: JSON types, times, dataclasses, Structs, pydantic models.
+
+    Raises:
+        Unfit: it has none.
+    """
+    try:
+        return _encoder.encode(value)
+    except (msgspec.MsgspecError, PydanticSerializationError, TypeError, ValueError, OverflowError) as error:
+        raise Unfit((_first_line(error),)) from None
+    except RecursionError:
+        raise Unfit(("it contains itself, or is too deeply nested",)) from None
+
+
+def load_any(data: bytes) -> Any:
+    """The value of a JSON text, as JSON types.
+
+    Raises:
+        Unfit: it is no JSON.
+    """
+    try:
+        return _decode_any(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Unfit((str(error) or "too deeply nested",)) from None
