@@ -1,0 +1,49 @@
+"""Fixtures that every test may ask for: a real Kafka, a cluster of three, the name of a queue that nobody else uses.
+
+Invariant: the whole session uses one Kafka: the one that KAFKA_BOOTSTRAP_SERVERS names, else a container if
+FAIRLANE_TEST_KAFKA=testcontainers, else the embedded one.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from kafka_container import kafka_container
+
+from fairlane.kafka import EmbeddedKafka
+
+
+@pytest.fixture(scope="session")
+def kafka(request: pytest.FixtureRequest) -> str:
+    """Bootstrap servers of a real Kafka, started on the first use."""
+    named = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    if named:
+        return named
+    if os.environ.get("FAIRLANE_TEST_KAFKA") == "testcontainers":
+        container: str = request.getfixturevalue("contained_kafka")
+        return container
+    embedded: EmbeddedKafka = request.getfixturevalue("embedded_kafka")
+    return embedded.bootstrap
+
+
+@pytest.fixture(scope="session")
+def contained_kafka() -> Iterator[str]:
+    """Bootstrap servers of a Kafka in a container."""
+    with kafka_container() as bootstrap:
+        yield bootstrap
+
+
+@pytest.fixture(scope="session")
+def cluster_of_three() -> Iterator[EmbeddedKafka]:
+    """Three brokers, replication 3, min.isr 2. A test may `kill(id)` and must `restart(id)`: it is shared."""
+    with EmbeddedKafka(brokers=3) as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def queue() -> str:
+    """The name of a queue that nobody else uses."""
+    return f"t-{uuid.uuid4().hex[:8]}"

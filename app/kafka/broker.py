@@ -1,0 +1,112 @@
+"""One broker process: its command line, its start, its end.
+
+Invariant: a broker is stopped by the mark of its own process and nothing else; it is asked before it is killed.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fairlane.kafka import broker_log, processes
+from fairlane.kafka.errors import BrokerDied, BrokerStuck
+from fairlane.kafka.jars import Distribution
+from fairlane.kafka.java import Java
+from fairlane.kafka.processes import ProcessMark
+from fairlane.kafka.properties import ClusterShape, Node
+from fairlane.kafka.storage import properties_path
+
+_HEAP_MB: Final = {1: 768, 2: 512}
+_HEAP_MB_OF_MANY: Final = 512
+_KILL_WAIT_S: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What every broker runs on: the jars and the Java."""
+
+    distribution: Distribution
+    java: Java
+
+
+def command(runtime: Runtime, shape: ClusterShape, node: Node, log_path: Path) -> list[str]:
+    """The command line of a broker. The flags are those that started it fastest (C1 only, serial collector)."""
+    return [
+        str(runtime.java.path),
+        f"-Xmx{_HEAP_MB.get(len(shape.nodes), _HEAP_MB_OF_MANY)}m",
+        "-XX:TieredStopAtLevel=1",
+        "-XX:+UseSerialGC",
+        "-XX:+ExitOnOutOfMemoryError",
+        "-XX:-UsePerfData",
+        f"-XX:ErrorFile={shape.data_dir / f'broker-{node.id}.crash'}",
+        "-Djava.awt.headless=true",
+        f"-Dlog4j2.configurationFile={shape.data_dir / 'log4j2.properties'}",
+        f"-Dfairlane.log={log_path}",
+        "-cp",
+        ":".join(str(path) for path in runtime.distribution.class_path),
+        "kafka.Kafka",
+        str(properties_path(shape, node)),
+    ]
+
+
+class Broker:
+    """A broker of `shape`, running or not; `mark` is its process, also one that an earlier program started."""
+
+    def __init__(self, runtime: Runtime, shape: ClusterShape, node: Node, mark: ProcessMark | None = None) -> None:
+        self._runtime = runtime
+        self._shape = shape
+        self.node = node
+        self.mark = mark
+        self.log_path = shape.data_dir / f"broker-{node.id}.log"
+        self._output_path = shape.data_dir / f"broker-{node.id}.out"
+        self._log_offset = 0
+
+    def is_alive(self) -> bool:
+        """True while its process runs."""
+        return self.mark is not None and processes.is_alive(self.mark)
+
+    def start(self, process_group: int | None) -> None:
+        """Starts the process, in `process_group` or, for None, in a session of its own."""
+        self._log_offset = broker_log.size_of(self.log_path)
+        (self._shape.data_dir / "log4j2.properties").write_text(broker_log.LOG4J2)
+        argv = command(self._runtime, self._shape, self.node, self.log_path)
+        self.mark = processes.spawn(argv, self._output_path, process_group=process_group)
+
+    def log_since_start(self) -> str:
+        """What Java and the broker wrote since the start."""
+        output = broker_log.read_since(self._output_path, 0)
+        return output + broker_log.read_since(self.log_path, self._log_offset)
+
+    def died(self) -> BrokerDied:
+        """The error that says how it died."""
+        status = processes.exit_status(self.mark) if self.mark else None
+        return BrokerDied(self.node.id, status, str(self.log_path), broker_log.tail(self.log_since_start()))
+
+    def stop(self, grace_s: float) -> None:
+        """As `end_brokers`, for this one."""
+        if self.mark is not None:
+            end_brokers({self.node.id: self.mark}, grace_s)
+
+
+def end_brokers(marks: Mapping[int, ProcessMark], grace_s: float) -> None:
+    """Asks the processes of these brokers to end (SIGTERM), and kills after `grace_s` seconds those that have not.
+
+    A grace of 0 kills at once, as a crash would.
+
+    Raises:
+        BrokerStuck: not even that ended one.
+    """
+    deadline = time.monotonic() + grace_s
+    first = signal.SIGTERM if grace_s > 0 else signal.SIGKILL
+    for mark in marks.values():
+        processes.send(mark, first)
+    for mark in marks.values():
+        if not processes.wait_until_gone(mark, max(0.0, deadline - time.monotonic())):
+            processes.send(mark, signal.SIGKILL)
+    for broker_id, mark in marks.items():
+        if not processes.wait_until_gone(mark, _KILL_WAIT_S):
+            raise BrokerStuck(broker_id, mark.pid, _KILL_WAIT_S)

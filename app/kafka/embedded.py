@@ -1,0 +1,154 @@
+"""A Kafka for the length of a `with` block: for tests, demos and notebooks.
+
+Invariant: its brokers end with the block, with the program, and also when the program is killed with -9; without a name
+or a data directory, nothing stays on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from fairlane.kafka import guard, service
+from fairlane.kafka.broker import Runtime
+from fairlane.kafka.cluster import READY_TIMEOUT_S, STOP_GRACE_S, Cluster, find_runtime, start_cluster
+from fairlane.kafka.errors import AlreadyRunning
+from fairlane.topics.errors import UsageError
+
+
+class EmbeddedKafka:
+    """Real Apache Kafka on this machine, for the length of a `with` block.
+
+        with EmbeddedKafka() as kafka:
+            app = Fairlane("shop", settings=Settings(bootstrap=kafka.bootstrap))
+
+    Args:
+        port: of the first broker; 0 finds free ones.
+        brokers: 1, or 3 for a cluster in which one may die.
+        name: keeps the data under this name in the user's state directory, and is seen by `fairlane kafka status`.
+        data_dir: keeps the data there. With neither, the data is temporary.
+        timeout_s: how long it may take to be ready.
+
+    Raises:
+        EmbeddedKafkaError: from `start` and `with`; its subclasses in `fairlane.kafka.errors` say what is wrong.
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        brokers: int = 1,
+        name: str | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        timeout_s: float = READY_TIMEOUT_S,
+    ) -> None:
+        self._port = port
+        self._brokers = brokers
+        self._name = name
+        self._data_dir = None if data_dir is None else Path(data_dir)
+        self._timeout_s = timeout_s
+        self._temporary: Path | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._cluster: Cluster | None = None
+        self._owner_pid = 0
+
+    @property
+    def cluster(self) -> Cluster:
+        """The running cluster, for what only tests do to it.
+
+        Raises:
+            UsageError: it is not running.
+        """
+        if self._cluster is None:
+            raise UsageError("this EmbeddedKafka is not running", "Use it in a `with` block, or call start()")
+        return self._cluster
+
+    @property
+    def bootstrap(self) -> str:
+        """`host:port` of the brokers, comma-separated: what `bootstrap.servers` takes."""
+        return self.cluster.shape.bootstrap
+
+    def kill(self, broker_id: int) -> None:
+        """Kill -9 of one broker (1, 2, …)."""
+        self.cluster.kill(broker_id)
+
+    def restart(self, broker_id: int) -> None:
+        """Starts one broker again, on its data and its ports, and waits until it is in the cluster."""
+        self.cluster.restart(broker_id)
+
+    def start(self) -> Self:
+        """Starts it and waits until it answers. `stop` ends it, and the end of this process does."""
+        if self._cluster is not None:
+            raise UsageError("this EmbeddedKafka is running already", "Make another one for a second cluster")
+        runtime = find_runtime(os.environ)
+        self._owner_pid = os.getpid()
+        try:
+            self._cluster = self._start(runtime)
+        except BaseException:
+            self._clean_up()
+            raise
+        return self
+
+    def _start(self, runtime: Runtime) -> Cluster:
+        if self._name is None and self._data_dir is None:
+            self._temporary = Path(tempfile.mkdtemp(prefix="fairlane-kafka-"))
+        self._guard = subprocess.Popen(
+            # -I -S: it needs the standard library alone, and starts in a fraction of the time.
+            [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), *map(str, filter(None, [self._temporary]))],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            process_group=0,
+        )
+        group = self._guard.pid
+        if self._name is not None:
+            asked = service.Asked(self._name, self._port, self._brokers, self._data_dir)
+            named, started = service.start(asked, lambda: runtime, process_group=group, timeout_s=self._timeout_s)
+            if not started:
+                raise AlreadyRunning(self._name, named.shape.bootstrap, "started by somebody else")
+            return Cluster(runtime, named.shape, process_group=group, marks=named.marks)
+        data_dir = self._temporary or self._data_dir
+        assert data_dir is not None
+        return start_cluster(
+            runtime,
+            brokers=self._brokers,
+            port=self._port,
+            data_dir=data_dir,
+            process_group=group,
+            timeout_s=self._timeout_s,
+        )
+
+    def stop(self) -> None:
+        """Ends the brokers; removes the data if it is temporary. Does nothing if it is not running."""
+        # In a fork of the program that started it, it is not ours to end.
+        if self._cluster is None or os.getpid() != self._owner_pid:
+            return
+        cluster, self._cluster = self._cluster, None
+        try:
+            cluster.stop(grace_s=0 if self._temporary is not None else STOP_GRACE_S)
+            if self._name is not None:
+                service.forget(self._name)
+        finally:
+            self._clean_up()
+
+    def _clean_up(self) -> None:
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.wait()
+            self._guard = None
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
