@@ -7,6 +7,8 @@ CLI ends with. Nobody has to read a message to find out what happened.
     ├── UsageError                  the call or the configuration is wrong
     │   └── PayloadError            the arguments do not fit the handler's signature
     ├── KafkaUnreachable            no broker answered in time
+    ├── KafkaRefused                a broker answered with an error that asking again does not mend
+    ├── ReadIncomplete              the time was over before the end of the topics
     ├── QueueError
     │   ├── QueueUnknown            the queue's topics do not exist
     │   ├── QueueBroken             they exist and would lose data
@@ -25,7 +27,6 @@ CLI ends with. Nobody has to read a message to find out what happened.
     ├── InvalidPayload              the payload of a task does not fit its handler
     ├── InvalidResult               what a handler returned is no JSON, or not what was expected
     ├── MalformedRecord             a record that is no task; it goes to the DLQ with this reason
-    ├── InvariantBroken             fairlane itself is wrong: a bug to report
     └── EmbeddedKafkaError          the local Kafka of `fairlane kafka` (see fairlane.kafka)
 """
 
@@ -92,6 +93,32 @@ class KafkaUnreachable(FairlaneError):
         return (
             f"Kafka did not answer at {self.bootstrap} within {self.timeout_s:g} s{detail}. Is it running? "
             "`fairlane kafka start` runs one here; FAIRLANE_QUEUE_URL=kafka://host:port/queue names another"
+        )
+
+
+@dataclass(eq=False)
+class KafkaRefused(FairlaneError):
+    """Kafka answered with an error that asking again does not mend; `code` is Kafka's name of it."""
+
+    code: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"Kafka refused: {self.code} ({self.detail})"
+
+
+@dataclass(eq=False)
+class ReadIncomplete(FairlaneError):
+    """Reading ended after `timeout_s` seconds and `records` records, before the end of `partitions` partitions."""
+
+    records: int
+    partitions: int
+    timeout_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"there was more to read than {self.timeout_s:g} s were enough for: {self.records:,} records were read and "
+            f"{self.partitions} partitions not to their end. Allow more time, as with --timeout {self.timeout_s * 6:g}"
         )
 
 
@@ -308,16 +335,6 @@ class InvalidResult(FairlaneError):
             f"the result of task {self.task_type!r}, {self.given}, does not fit: {self.problem}. "
             "Return JSON types, dataclasses or models, or None, as annotated"
         )
-
-
-@dataclass(eq=False)
-class InvariantBroken(FairlaneError):
-    """The core was told something that cannot be; going on would risk tasks. `problem` says what."""
-
-    problem: str
-
-    def __str__(self) -> str:
-        return f"{self.problem}. This is a bug in fairlane: please report it with the log before it"
 
 
 class EmbeddedKafkaError(FairlaneError):

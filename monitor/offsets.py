@@ -1,0 +1,119 @@
+"""Asks Kafka how far its partitions and the workers' group have come.
+
+Invariant: one request a question for all partitions, whatever their number; nothing is read from the topics.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future
+from typing import Final, TypeVar
+
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # it is in their documentation
+
+from fairlane.monitor.scan import KAFKA_LOG, Partition, reaching
+from fairlane.topics.connection import Connection
+
+_Answer = TypeVar("_Answer")
+
+# A leader or coordinator that has just moved, a topic that has just been made. (The errors of an AdminClient never say
+# `retriable()`.)
+_PASSING: Final = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
+_RETRY_S: Final = 0.05
+_GRACE_S: Final = 1.0
+"""The client's own timeout says more than one of ours would: it goes first."""
+
+
+class Offsets:
+    """An admin client that answers questions about offsets.
+
+    Args:
+        connection: to the cluster.
+        timeout_s: how long one question may take, seconds.
+    """
+
+    def __init__(self, connection: Connection, *, timeout_s: float) -> None:
+        self._connection = connection
+        self._timeout_s = timeout_s
+        self._admin = AdminClient(connection.admin(), logger=KAFKA_LOG)
+
+    def partitions(self) -> dict[str, int]:
+        """All topics of the cluster and how many partitions each has.
+
+        Raises:
+            KafkaUnreachable: no broker answered.
+        """
+        with reaching(self._connection, self._timeout_s):
+            topics = self._admin.list_topics(timeout=self._timeout_s).topics
+        return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
+
+    def starts(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """First offset of each partition that is still there."""
+        return self._listed(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+
+    def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """End of each partition as read_committed readers see it: nothing of an open transaction counts."""
+        return self._listed(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+    def since(self, partitions: Iterable[Partition], at_ms: int) -> dict[Partition, int]:
+        """Offset of the first record at or after `at_ms` (Unix ms); partitions without one are left out."""
+        found = self._listed(partitions, OffsetSpec.for_timestamp(max(0, at_ms)))
+        return {partition: offset for partition, offset in found.items() if offset >= 0}
+
+    def committed(self, group: str) -> dict[Partition, int]:
+        """What the group has committed, for every partition that it ever committed; empty if there is no such group."""
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            asked = self._admin.list_consumer_group_offsets(
+                [ConsumerGroupTopicPartitions(group)], request_timeout=self._timeout_s
+            )
+            answered = self._answer(asked[group], deadline)
+            if answered is not None:
+                break
+            time.sleep(_RETRY_S)
+        return {
+            (found.topic, found.partition): found.offset
+            for found in answered.topic_partitions
+            if found.error is None and found.offset >= 0
+        }
+
+    def _listed(self, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
+        found: dict[Partition, int] = {}
+        open_partitions = set(partitions)
+        deadline = time.monotonic() + self._timeout_s
+        while open_partitions:
+            asked = self._admin.list_offsets(
+                {TopicPartition(*partition): spec for partition in open_partitions},
+                isolation_level=IsolationLevel.READ_COMMITTED,
+                request_timeout=self._timeout_s,
+            )
+            answers = {(to.topic, to.partition): self._answer(future, deadline) for to, future in asked.items()}
+            found |= {partition: answer.offset for partition, answer in answers.items() if answer is not None}
+            open_partitions -= found.keys()
+            if open_partitions:
+                time.sleep(_RETRY_S)
+        return found
+
+    def _answer(self, future: Future[_Answer], deadline: float) -> _Answer | None:
+        """What was answered; None where it is worth asking again."""
+        with reaching(self._connection, self._timeout_s):
+            try:
+                return future.result(self._timeout_s + _GRACE_S)
+            except KafkaException as error:
+                if error.args[0].code() in _PASSING and time.monotonic() < deadline:
+                    return None
+                raise

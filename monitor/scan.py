@@ -1,0 +1,195 @@
+"""Reads bounded stretches of topics, outside of any consumer group.
+
+Invariant: it commits nothing, joins nothing and ends: each partition is read from where it was asked to its end (the
+last stable offset, so nothing of an open transaction), or the deadline says how far it came.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final, Self
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from fairlane.topics.connection import Connection
+from fairlane.topics.errors import KafkaRefused, KafkaUnreachable, ReadIncomplete
+
+Partition = tuple[str, int]
+"""Topic and partition number."""
+
+Span = tuple[int, int]
+"""From an offset to before another."""
+
+BEGINNING: Final = 0
+"""What begins later answers with its own beginning. librdkafka's OFFSET_BEGINNING costs half a second of retries."""
+
+KAFKA_LOG: Final = logging.getLogger("fairlane.monitor.kafka")
+KAFKA_LOG.addHandler(logging.NullHandler())
+"""Where librdkafka's own words go: to stderr they would tear a live view."""
+
+_UNREACHABLE: Final = frozenset(
+    {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}
+)
+_BATCH: Final = 1_000
+_WAIT_S: Final = 0.1
+
+
+@contextmanager
+def reaching(connection: Connection, timeout_s: float) -> Iterator[None]:
+    """Turns errors of Kafka into those of fairlane: nobody answered, or somebody said no."""
+    try:
+        yield
+    except KafkaException as error:
+        kafka_error: KafkaError = error.args[0]
+        if kafka_error.code() in _UNREACHABLE:
+            raise KafkaUnreachable(connection.bootstrap, timeout_s, kafka_error.str()) from error
+        raise KafkaRefused(kafka_error.name(), kafka_error.str()) from error
+    except TimeoutError as error:
+        raise KafkaUnreachable(connection.bootstrap, timeout_s) from error
+
+
+class Scanner:
+    """A consumer without a group that reads stretches of topics, one stretch at a time.
+
+    Args:
+        connection: to the cluster.
+        timeout_s: how long everything that is read with it may take together, seconds.
+        fetch_bytes: how much of one partition is asked for at once; small where only the first records matter.
+
+    Raises:
+        KafkaUnreachable: no broker answered within the time.
+    """
+
+    def __init__(self, connection: Connection, *, timeout_s: float, fetch_bytes: int = 1_048_576) -> None:
+        self._connection = connection
+        self._timeout_s = timeout_s
+        self._deadline = time.monotonic() + timeout_s
+        # Waiting on the broker for more is for readers that follow; one that wants the end wants it now
+        # (with the default of 500 ms each end of a partition costs half a second).
+        self._consumer = Consumer(
+            connection.consumer(
+                group_id="fairlane-monitor",
+                enable_partition_eof=True,
+                auto_offset_reset="earliest",
+                fetch_wait_max_ms=5,
+                fetch_message_max_bytes=fetch_bytes,
+            ),
+            logger=KAFKA_LOG,
+        )
+        self._topics: set[str] = set()
+        self._reading = False
+        self._read = self._answers = 0
+        self.ends: dict[Partition, int] = {}
+        """Where each partition that was read to its end ended: the place to go on from."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._consumer.close()
+
+    @property
+    def left_s(self) -> float:
+        """How much of the time is left, seconds; never less than a tenth, so that the last call can still answer."""
+        return max(0.1, self._deadline - time.monotonic())
+
+    def renew(self) -> None:
+        """Start the time anew, for a reader that is kept open."""
+        self._deadline = time.monotonic() + self._timeout_s
+
+    def partitions(self) -> dict[str, int]:
+        """All topics of the cluster and how many partitions each has."""
+        with reaching(self._connection, self._timeout_s):
+            topics = self._consumer.list_topics(timeout=self.left_s).topics
+        return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
+
+    def since(self, partitions: Iterable[Partition], at_ms: int) -> dict[Partition, int]:
+        """Offset of the first record of each partition with a timestamp of `at_ms` (Unix ms) or later.
+
+        A partition that has none is left out: there is nothing to read in it.
+        """
+        asked = [TopicPartition(topic, partition, max(0, at_ms)) for topic, partition in partitions]
+        if not asked:
+            return {}
+        with reaching(self._connection, self._timeout_s):
+            answered = self._consumer.offsets_for_times(asked, timeout=self.left_s)
+        return {(found.topic, found.partition): found.offset for found in answered if found.offset >= 0}
+
+    def read(
+        self,
+        starts: Mapping[Partition, int],
+        stops: Mapping[Partition, int] | None = None,
+        most: Mapping[Partition, int] | None = None,
+    ) -> Iterator[Message]:
+        """The records of each partition from its start to its end as it is when it is reached.
+
+        Args:
+            starts: offset of each partition, or BEGINNING.
+            stops: for some of them, an offset before which to stop.
+            most: for some of them, after how many records to stop.
+
+        Raises:
+            ReadIncomplete: the time is over.
+            KafkaUnreachable: it is over and no record came at all.
+        """
+        assert not self._reading, "one stretch at a time"
+        stops = stops or {}
+        left = dict(most or {})
+        open_partitions = {partition for partition, start in starts.items() if start < stops.get(partition, start + 1)}
+        if not open_partitions:
+            return
+        if not self._topics.issuperset(topic for topic, _ in open_partitions):
+            # A partition whose leader is not known yet waits up to a second for a timer of librdkafka's.
+            self._topics.update(self.partitions())
+        self._reading = True
+        self._consumer.assign([TopicPartition(*partition, starts[partition]) for partition in open_partitions])
+        self._read = self._answers = 0
+        try:
+            while open_partitions:
+                for message in self._next(len(open_partitions)):
+                    self._answers += 1
+                    partition = (message.topic() or "", message.partition() or 0)
+                    if message.error() is not None:
+                        self._ended(partition, message, open_partitions)
+                    elif partition in open_partitions:
+                        offset = message.offset() or 0
+                        if offset >= stops.get(partition, offset + 1):
+                            open_partitions.discard(partition)
+                            continue
+                        self._read += 1
+                        if partition in left:
+                            left[partition] -= 1
+                            if not left[partition]:
+                                open_partitions.discard(partition)
+                        yield message
+        finally:
+            self._reading = False
+            self._consumer.unassign()
+
+    def _next(self, unfinished: int) -> list[Message]:
+        # consume(n, t) waits for n records or t, whichever is first: so wait for one, then take what is there.
+        first = self._consumer.poll(_WAIT_S)
+        if time.monotonic() > self._deadline:
+            raise self._too_late(unfinished)
+        return [] if first is None else [first, *self._consumer.consume(_BATCH, 0)]
+
+    def _too_late(self, unfinished: int) -> KafkaUnreachable | ReadIncomplete:
+        if not self._answers:
+            return KafkaUnreachable(self._connection.bootstrap, self._timeout_s)
+        return ReadIncomplete(self._read, unfinished, self._timeout_s)
+
+    def _ended(self, partition: Partition, message: Message, open_partitions: set[Partition]) -> None:
+        error = message.error()
+        assert error is not None
+        if error.code() == KafkaError._PARTITION_EOF:
+            open_partitions.discard(partition)
+            self.ends[partition] = message.offset() or 0
+        elif error.code() not in _UNREACHABLE and not error.retriable():
+            raise KafkaRefused(error.name(), error.str())
