@@ -76,7 +76,7 @@ def untyped(a, b=2):  # type: ignore[no-untyped-def]
     ...
 
 
-ORDER = Order(order_id=3, to=Address(street="Elm"))
+ORDER = Order(orderId=3, to=Address(street="Elm"))
 
 
 def call(signature: Signature, function: Callable[..., Any], payload: bytes) -> dict[str, Any]:
@@ -286,13 +286,27 @@ def test_a_result_that_contains_itself_says_so() -> None:
         Signature.of(nothing).dump_result(value)
 
 
-def test_a_result_comes_back_as_the_type_that_the_function_says_it_returns() -> None:
-    async def place() -> Order: ...
-    def total() -> int: ...
-    def raw() -> bytes: ...
-    def anything() -> Connection: ...
-    def pixels() -> list[Packet]: ...
+async def place() -> Order:
+    return ORDER
 
+
+def total() -> int:
+    return 3
+
+
+def raw() -> bytes:
+    return b"\xff"
+
+
+def anything() -> Connection:
+    return Connection()
+
+
+def pixels() -> list[Packet]:
+    return [Packet(1)]
+
+
+def test_a_result_comes_back_as_the_type_that_the_function_says_it_returns() -> None:
     payload = Signature.of(place).dump_result(ORDER)
     assert Signature.of(place).load_result(payload) == ORDER
     assert Signature.of(total).load_result(b"3") == 3
