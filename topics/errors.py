@@ -27,6 +27,7 @@ CLI ends with. Nobody has to read a message to find out what happened.
     ├── InvalidPayload              the payload of a task does not fit its handler
     ├── InvalidResult               what a handler returned is no JSON, or not what was expected
     ├── MalformedRecord             a record that is no task; it goes to the DLQ with this reason
+    ├── InvariantBroken             fairlane itself is wrong: a bug to report
     └── EmbeddedKafkaError          the local Kafka of `fairlane kafka` (see fairlane.kafka)
 """
 
@@ -335,6 +336,16 @@ class InvalidResult(FairlaneError):
             f"the result of task {self.task_type!r}, {self.given}, does not fit: {self.problem}. "
             "Return JSON types, dataclasses or models, or None, as annotated"
         )
+
+
+@dataclass(eq=False)
+class InvariantBroken(FairlaneError):
+    """The core was told something that cannot be; going on would risk tasks. `problem` says what."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.problem}. This is a bug in fairlane: please report it with the log before it"
 
 
 class EmbeddedKafkaError(FairlaneError):
