@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 import fairlane
+from fairlane.cli import kafka
 from fairlane.topics.errors import FairlaneError
 
 app = typer.Typer(
@@ -21,6 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(kafka.app)
 
 
 def _version(value: bool) -> None:

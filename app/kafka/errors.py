@@ -88,15 +88,16 @@ class JarMismatch(EmbeddedKafkaError):
 
 @dataclass(eq=False)
 class PortTaken(EmbeddedKafkaError):
-    """Something else listens on `host`:`port`."""
+    """Something else listens on `host`:`port`; `holder` says what, where it is one of ours."""
 
     host: str
     port: int
+    holder: str = ""
 
     def __str__(self) -> str:
         return (
-            f"port {self.port} on {self.host} is taken by another process. Take another one, "
-            f"`fairlane kafka start --port {self.port + 10}` say; `fairlane kafka status` lists what fairlane runs"
+            f"port {self.port} on {self.host} is taken by {self.holder or 'another process'}. Take another one, "
+            f"`fairlane kafka start --port {self.port + 10}` say"
         )
 
 
@@ -164,12 +165,14 @@ class AlreadyRunning(EmbeddedKafkaError):
 
 @dataclass(eq=False)
 class NotRunning(EmbeddedKafkaError):
-    """Nothing runs under `name`."""
+    """Nothing runs under `name`; under the names in `running` something does."""
 
     name: str
+    running: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"no Kafka named {self.name!r} runs here. Start it with `fairlane kafka start --name {self.name}`"
+        others = f"Running are: {', '.join(self.running)}" if self.running else "Nothing else of fairlane's runs either"
+        return f"no Kafka named {self.name!r} runs here. {others}"
 
 
 @dataclass(eq=False)

@@ -25,6 +25,8 @@ _QUICK: Final = {
     "offsets.topic.num.partitions": "4",
     "transaction.state.log.num.partitions": "4",
     "share.coordinator.state.topic.num.partitions": "1",
+    # The default of 128 MB is a third of such a broker's memory, and cleans millions of keys at once.
+    "log.cleaner.dedupe.buffer.size": "16777216",
     # A mistyped topic is an error, not a new topic.
     "auto.create.topics.enable": "false",
 }

@@ -15,7 +15,7 @@ from typing import Final
 from fairlane.kafka import places, state
 from fairlane.kafka.broker import Runtime, end_brokers
 from fairlane.kafka.cluster import READY_TIMEOUT_S, STOP_GRACE_S, Cluster, start_cluster
-from fairlane.kafka.errors import AlreadyRunning, NotRunning
+from fairlane.kafka.errors import AlreadyRunning, NotRunning, PortTaken
 from fairlane.kafka.jar_pins import KAFKA_VERSION
 from fairlane.kafka.locks import locked
 from fairlane.kafka.state import NamedBroker, NamedKafka
@@ -102,8 +102,10 @@ def start(
                 on_spawn=lambda spawned: state.write(record, _named(asked.name, spawned)),
                 timeout_s=timeout_s,
             )
-        except BaseException:
+        except BaseException as error:
             record.unlink(missing_ok=True)
+            if isinstance(error, PortTaken):
+                raise PortTaken(error.host, error.port, _holder_of(error.port)) from error
             raise
         return _named(asked.name, cluster), True
 
@@ -123,7 +125,7 @@ def stop(name: str, grace_s: float = STOP_GRACE_S) -> NamedKafka:
         running = state.read(record)
         if running is None or not running.is_running():
             record.unlink(missing_ok=True)
-            raise NotRunning(name)
+            raise NotRunning(name, tuple(other.name for other in running_now()))
         end_brokers(running.marks, grace_s)
         record.unlink(missing_ok=True)
         return running
@@ -138,6 +140,13 @@ def running_now() -> list[NamedKafka]:
     """Everything that runs under a name, by name; records of what has ended are left out."""
     records = (state.read(path) for path in sorted(places.named_dir(os.environ).glob("*.json")))
     return [kafka for kafka in records if kafka is not None and kafka.is_running()]
+
+
+def _holder_of(port: int) -> str:
+    holders = [
+        kafka.name for kafka in running_now() if any(port == node.port for node in kafka.shape.nodes)
+    ]
+    return f"fairlane's own Kafka {holders[0]!r}" if holders else ""
 
 
 def _named(name: str, cluster: Cluster) -> NamedKafka:

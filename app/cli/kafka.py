@@ -1,0 +1,131 @@
+"""`fairlane kafka`: a real Kafka in the background of this machine, without Docker.
+
+Invariant: `start` and `stop` return when Kafka is ready and when it is gone, not before; what runs outlives the shell.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fairlane.cli.options import JsonOption
+from fairlane.kafka import cluster, service
+from fairlane.kafka.errors import NotRunning
+from fairlane.kafka.state import NamedBroker, NamedKafka
+
+app = typer.Typer(
+    name="kafka", help="Run a real Kafka on this machine, in the background, without Docker.", no_args_is_help=True
+)
+
+NameOption = Annotated[str, typer.Option("--name", metavar="NAME", help="Which one, if there are several.")]
+
+
+@app.command()
+def start(
+    name: NameOption = service.DEFAULT_NAME,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", metavar="PORT", help=f"Of the first broker. [default: {service.DEFAULT_PORT}]"),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", metavar="DIR", help="Where the data is kept. [default: in your state directory]"),
+    ] = None,
+    brokers: Annotated[
+        int | None,
+        typer.Option("--brokers", metavar="N", help="1, or 3 for a cluster in which one may die. [default: 1]"),
+    ] = None,
+) -> None:
+    """Start Kafka and wait until it answers; if it runs already, say so.
+
+    The first time, Kafka's jars are fetched (41 MB); after that, no network is needed. The data survives a restart.
+    """
+    asked = service.Asked(name, port, brokers, data_dir)
+    began = time.monotonic()
+    kafka, started = service.start(asked, lambda: cluster.find_runtime(os.environ, _say_on_the_side))
+    many = f"{len(kafka.brokers)} brokers, " if len(kafka.brokers) > 1 else ""
+    state = f"ready in {time.monotonic() - began:.1f} s" if started else "it was already running"
+    bootstrap = _bootstrap(kafka)
+    typer.echo(f"Kafka {kafka.kafka_version} runs at {bootstrap} ({many}{state})")
+    typer.echo(f"  data  {kafka.data_dir}")
+    typer.echo("Use it, for a queue named shop, say:")
+    typer.echo(f"  export FAIRLANE_QUEUE_URL=kafka://{bootstrap}/shop")
+    typer.echo(f"Stop it:\n  fairlane kafka stop{'' if name == service.DEFAULT_NAME else f' --name {name}'}")
+
+
+@app.command()
+def stop(name: NameOption = service.DEFAULT_NAME) -> None:
+    """Stop Kafka and wait until it is gone; its data stays for the next start."""
+    kafka = service.stop(name)
+    typer.echo(f"Kafka at {_bootstrap(kafka)} is stopped; its data stays in {kafka.data_dir}")
+
+
+@app.command()
+def status(
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Only this one. [default: all]")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Show what runs; with --name, end with 1 if that one does not."""
+    running = service.running_now()
+    shown = [kafka for kafka in running if name in ("", kafka.name)]
+    if as_json:
+        typer.echo(json.dumps([_as_json(kafka) for kafka in shown], indent=2))
+    elif not running:
+        typer.echo("No Kafka of fairlane's runs here. Start one with `fairlane kafka start`")
+    else:
+        for kafka in shown:
+            _show(kafka)
+    if name and not shown:
+        raise NotRunning(name, tuple(kafka.name for kafka in running))
+
+
+def _show(kafka: NamedKafka) -> None:
+    typer.echo(f"{kafka.name}: Kafka {kafka.kafka_version} at {_bootstrap(kafka)}, {_age(kafka.started_ms)}")
+    typer.echo(f"  data  {kafka.data_dir}")
+    for broker in kafka.brokers:
+        alive = "running" if broker.is_alive() else "DIED: `fairlane kafka start` starts it again"
+        typer.echo(f"  broker {broker.node.id}  port {broker.node.port}  pid {broker.mark.pid}  {alive}")
+        typer.echo(f"    log  {_log_path(kafka, broker)}")
+
+
+def _as_json(kafka: NamedKafka) -> dict[str, Any]:
+    return {
+        "name": kafka.name,
+        "bootstrap": _bootstrap(kafka),
+        "kafka_version": kafka.kafka_version,
+        "data_dir": str(kafka.data_dir),
+        "started_ms": kafka.started_ms,
+        "brokers": [
+            {
+                "id": broker.node.id,
+                "port": broker.node.port,
+                "pid": broker.mark.pid,
+                "running": broker.is_alive(),
+                "log": str(_log_path(kafka, broker)),
+            }
+            for broker in kafka.brokers
+        ],
+    }
+
+
+def _bootstrap(kafka: NamedKafka) -> str:
+    return ",".join(f"localhost:{broker.node.port}" for broker in kafka.brokers)
+
+
+def _log_path(kafka: NamedKafka, broker: NamedBroker) -> Path:
+    return kafka.data_dir / f"broker-{broker.node.id}.log"
+
+
+def _age(started_ms: int) -> str:
+    minutes = max(0, int(time.time() - started_ms / 1000)) // 60
+    hours, minutes = divmod(minutes, 60)
+    return f"up {hours} h {minutes} min" if hours else f"up {minutes} min"
+
+
+def _say_on_the_side(sentence: str) -> None:
+    typer.echo(sentence, err=True)
