@@ -143,9 +143,7 @@ def running_now() -> list[NamedKafka]:
 
 
 def _holder_of(port: int) -> str:
-    holders = [
-        kafka.name for kafka in running_now() if any(port == node.port for node in kafka.shape.nodes)
-    ]
+    holders = [kafka.name for kafka in running_now() if any(port == node.port for node in kafka.shape.nodes)]
     return f"fairlane's own Kafka {holders[0]!r}" if holders else ""
 
 
