@@ -82,7 +82,7 @@ class PayloadError(UsageError):
 
 @dataclass(eq=False)
 class KafkaUnreachable(FairlaneError):
-    """No broker answered within `timeout_s` seconds at `bootstrap`."""
+    """No broker answered within `timeout_s` seconds at `bootstrap`; 0 if it was clear at once."""
 
     exit_code: ClassVar[int] = 3
     bootstrap: str
@@ -91,21 +91,33 @@ class KafkaUnreachable(FairlaneError):
 
     def __str__(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""
+        within = f" within {self.timeout_s:g} s" if self.timeout_s else ""
         return (
-            f"Kafka did not answer at {self.bootstrap} within {self.timeout_s:g} s{detail}. Is it running? "
+            f"Kafka did not answer at {self.bootstrap}{within}{detail}. Is it running? "
             "`fairlane kafka start` runs one here; FAIRLANE_QUEUE_URL=kafka://host:port/queue names another"
         )
 
 
 @dataclass(eq=False)
 class KafkaRefused(FairlaneError):
-    """Kafka answered with an error that asking again does not mend; `code` is Kafka's name of it."""
+    """Kafka answered with an error that asking again does not mend.
+
+    Attributes:
+        code: Kafka's name of the error.
+        detail: Kafka's words.
+        action: what it was asked to do, as in "Kafka refused to …".
+        hint: what to do about it.
+    """
 
     code: str
     detail: str = ""
+    action: str = ""
+    hint: str = ""
 
     def __str__(self) -> str:
-        return f"Kafka refused: {self.code} ({self.detail})"
+        action = f" to {self.action}" if self.action else ""
+        hint = f" {self.hint}" if self.hint else ""
+        return f"Kafka refused{action}: {self.code} ({self.detail}).{hint}"
 
 
 @dataclass(eq=False)
@@ -150,7 +162,8 @@ class QueueBroken(QueueError):
     problems: tuple[str, ...]
 
     def __str__(self) -> str:
-        lines = "; ".join(self.problems)
+        more = len(self.problems) - 3
+        lines = "; ".join(self.problems[:3]) + (f"; and {more} more" if more > 0 else "")
         return f"queue {self.queue!r} is broken: {lines}. `fairlane topics check --queue {self.queue}` shows all of it"
 
 
