@@ -19,10 +19,12 @@ CLI ends with. Nobody has to read a message to find out what happened.
     │   ├── EnqueueUncertain        Kafka may or may not have it: same id, again
     │   ├── EnqueueRefused          Kafka said no, for good
     │   ├── ProducerClosed
+    │   ├── SomeNotEnqueued         of many, these arrived and those did not
     │   └── TasksNotSent            close() could not deliver these
     ├── ResultError
     │   ├── TaskUnknown
     │   ├── TaskFailed
+    │   ├── ResultRefused           Kafka does not let this client read it
     │   └── ResultTimeout
     ├── InvalidPayload              the payload of a task does not fit its handler
     ├── InvalidResult               what a handler returned is no JSON, or not what was expected
@@ -247,12 +249,35 @@ class EnqueueRefused(EnqueueError):
 
 @dataclass(eq=False)
 class ProducerClosed(EnqueueError):
-    """The producer was closed before this call; make a new Fairlane."""
+    """The producer was closed before this call, or while it waited; make a new Fairlane."""
 
     task_id: str = ""
 
     def __str__(self) -> str:
-        return f"task {self.task_id} was not sent: the producer is closed. Enqueue before close()"
+        which = f"task {self.task_id} was not sent: " if self.task_id else ""
+        return f"{which}the producer is closed. Enqueue, and wait for results, before close()"
+
+
+@dataclass(eq=False)
+class SomeNotEnqueued(EnqueueError):
+    """Of many tasks sent together, some did not arrive.
+
+    Attributes:
+        arrived: ids of those that are in Kafka, in the order they were given.
+        errors: the others: id and why, in order. One that is an EnqueueUncertain may be there all the same.
+    """
+
+    arrived: tuple[str, ...]
+    errors: tuple[tuple[str, FairlaneError], ...]
+
+    def __str__(self) -> str:
+        shown = "; ".join(f"{task_id}: {error}" for task_id, error in self.errors[:3])
+        more = "; …" if len(self.errors) > 3 else ""
+        total = len(self.arrived) + len(self.errors)
+        return (
+            f"{len(self.errors)} of {total} tasks did not arrive: {shown}{more}. "
+            "`errors` names each; enqueue those again with the same ids"
+        )
 
 
 @dataclass(eq=False)
@@ -302,6 +327,18 @@ class TaskFailed(ResultError):
     def __str__(self) -> str:
         error = f": {self.error_type}: {self.error_message}" if self.error_type else ""
         return f"task {self.task_id} {self.state} ({self.reason}){error}"
+
+
+@dataclass(eq=False)
+class ResultRefused(ResultError):
+    """Kafka does not let this client read `topic`; `code` is Kafka's name of the error."""
+
+    topic: str
+    code: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"Kafka does not let this client read {self.topic}: {self.code} {self.detail}".rstrip()
 
 
 @dataclass(eq=False)

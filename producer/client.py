@@ -1,0 +1,200 @@
+"""One librdkafka producer of this process, and the one thread that takes its delivery reports.
+
+Invariant: a record is handed over only to a topic that was seen to exist since the brokers were last all down, so that
+an unreachable Kafka and an unknown queue are told before anything is in flight; after `close` nothing is handed over.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from fairlane.producer.reports import enqueue_error, is_no_such_topic, size_bytes
+from fairlane.producer.shipment import Shipment
+from fairlane.producer.space import Space
+from fairlane.topics.connection import Connection
+from fairlane.topics.errors import (
+    EnqueueRefused,
+    FairlaneError,
+    KafkaUnreachable,
+    ProducerClosed,
+    QueueUnknown,
+    TaskTooLarge,
+)
+from fairlane.topics.task import Task
+
+_log = logging.getLogger("fairlane.producer")
+
+_POLL_S: Final = 0.5
+_ASK_FIRST_S: Final = 2.0
+_ASK_MORE: Final = 2
+_PURGED_S: Final = 5.0
+_MESSAGE_MAX_BYTES: Final = 1_000_000
+"""librdkafka's default of message.max.bytes."""
+
+_CANNOT_CONNECT: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED})
+"""What no waiting mends."""
+
+
+def _is_connection_talk(record: logging.LogRecord) -> bool:
+    # Each failed connection comes as an error event too, and those are counted and said once.
+    return not record.getMessage().startswith("FAIL")
+
+
+class Client:
+    """A connected producer.
+
+    Args:
+        connection: how to talk to Kafka.
+        queue: named in errors.
+        enqueue_timeout_s: how long Kafka has for a task, seconds.
+
+    Attributes:
+        broken: librdkafka said that this producer is of no further use.
+        space: who waits for room in the buffer.
+    """
+
+    def __init__(self, connection: Connection, queue: str, enqueue_timeout_s: float) -> None:
+        self.broken = False
+        self.space = Space()
+        self._queue = queue
+        self._bootstrap = connection.bootstrap
+        self._timeout_s = enqueue_timeout_s
+        self._closed = False
+        self._handing_over = threading.Lock()
+        self._known: set[str] = set()
+        self._trouble: KafkaError | None = None
+        self._undelivered: list[str] = []
+        logger = logging.getLogger("fairlane.producer.librdkafka")
+        logger.addFilter(_is_connection_talk)
+        config = connection.producer(
+            client_id=f"fairlane-{queue}",
+            message_timeout_ms=max(1, round(enqueue_timeout_s * 1000)),
+            linger_ms=0,
+            # A broker that makes topics when they are asked for would make them with a week's retention.
+            allow_auto_create_topics=False,
+        )
+        self._size_limit = int(config.get("message.max.bytes", _MESSAGE_MAX_BYTES))
+        self.raw = Producer({**config, "error_cb": self._on_error, "logger": logger})
+        self._thread = threading.Thread(target=self._take_reports, name=f"fairlane-reports-{queue}", daemon=True)
+        self._thread.start()
+
+    def unknown_topics(self, topics: Iterable[str]) -> list[str]:
+        """Those of `topics` that have to be verified before anything is sent to them."""
+        return [topic for topic in topics if topic not in self._known]
+
+    def verify(self, topics: Iterable[str]) -> None:
+        """See that the topics exist. Blocks for up to the enqueue timeout.
+
+        Raises:
+            KafkaUnreachable: no broker answered in time, or none lets this client in.
+            QueueUnknown: a topic does not exist.
+            EnqueueRefused: a topic is not this client's to see.
+        """
+        deadline = time.monotonic() + self._timeout_s
+        for topic in topics:
+            error = self._ask(topic, deadline)
+            if error is None:
+                self._known.add(topic)
+            elif is_no_such_topic(error):
+                raise QueueUnknown(self._queue, topic, self._bootstrap)
+            else:
+                raise EnqueueRefused("", topic, error.name(), error.str())
+
+    def _ask(self, topic: str, deadline: float) -> KafkaError | None:
+        """What a broker says is wrong with the topic. Asks again until the deadline, unless no asking helps."""
+        slice_s = _ASK_FIRST_S
+        while True:
+            remaining_s = max(0.001, deadline - time.monotonic())
+            try:
+                metadata = self.raw.list_topics(topic, timeout=min(slice_s, remaining_s))
+            except KafkaException as error:
+                trouble = self._trouble
+                hopeless = trouble is not None and trouble.code() in _CANNOT_CONNECT
+                if hopeless or time.monotonic() >= deadline:
+                    detail = (trouble or error.args[0]).str()
+                    raise KafkaUnreachable(self._bootstrap, self._timeout_s, detail) from None
+                slice_s *= _ASK_MORE
+                continue
+            self._trouble = None
+            found: KafkaError | None = metadata.topics[topic].error
+            # Its leader may be on its way: that is for the delivery to wait for.
+            return None if found is not None and found.code() == KafkaError.LEADER_NOT_AVAILABLE else found
+
+    def hand_over(self, shipment: Shipment, index: int, headers: list[tuple[str, bytes]]) -> bool:
+        """Give a task to librdkafka. An error of this task is in the shipment then, like its report later.
+
+        Returns:
+            Whether it is done with; False if there is no room in the buffer now.
+        """
+        task, topic = shipment.tasks[index], shipment.topics[index]
+        try:
+            with self._handing_over:
+                if self._closed:
+                    raise ProducerClosed(task.id)
+                self.raw.produce(
+                    topic,
+                    task.value,
+                    task.key,
+                    on_delivery=shipment.reporter(index),
+                    headers=headers,  # type: ignore[arg-type]
+                )
+        except BufferError:
+            return False
+        except KafkaException as error:
+            shipment.fail(index, self._not_taken(error.args[0], task, topic))
+        except ProducerClosed as error:
+            shipment.fail(index, error)
+        return True
+
+    def _not_taken(self, error: KafkaError, task: Task, topic: str) -> FairlaneError:
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            self.broken = True
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            return TaskTooLarge(task.id, size_bytes(task), self._size_limit)
+        return self.translate(error, task, topic)
+
+    def translate(self, error: KafkaError, task: Task, topic: str) -> FairlaneError:
+        """The error for a task that Kafka did not acknowledge."""
+        if is_no_such_topic(error):
+            self._known.discard(topic)
+        if self._closed:
+            self._undelivered.append(task.id)
+        return enqueue_error(error, task, topic, self._queue, self._timeout_s)
+
+    def close(self, timeout_s: float) -> tuple[str, ...]:
+        """Hand nothing over any more, wait for what is under way, then take the rest back. A second call does nothing.
+
+        Returns:
+            The ids of the tasks that were under way and did not arrive.
+        """
+        with self._handing_over:
+            if self._closed:
+                return ()
+            self._closed = True
+        if self.raw.flush(timeout_s):
+            self.raw.purge()
+            self.raw.flush(_PURGED_S)
+        return tuple(self._undelivered)
+
+    def _take_reports(self) -> None:
+        while not self._closed:
+            try:
+                self.raw.poll(_POLL_S)
+            except Exception:  # noqa: BLE001 - without this thread nobody would hear of anything any more
+                _log.exception("a delivery report could not be taken")
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            self.broken = True
+            _log.error("the producer is broken and is replaced: %s", error.str())
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._known.clear()
+            _log.warning("no broker can be reached: %s", (self._trouble or error).str())
+        else:
+            self._trouble = error

@@ -1,0 +1,96 @@
+"""A queue on a real Kafka for one test module: its topics made, and deleted afterwards."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from fairlane.producer import Parcel, from_json
+from fairlane.topics.ids import new_id
+from fairlane.topics.names import DEFAULT_TIERS, LEVELS, QueueNames
+from fairlane.topics.task import Task
+
+
+@contextmanager
+def live_queue(bootstrap: str, *, partitions: int = 3) -> Iterator[QueueNames]:
+    """A queue with lanes, tiers, status, replies and the rest."""
+    names = QueueNames(f"t-{uuid.uuid4().hex[:8]}")
+    topics = [names.lane(level) for level in LEVELS] + [names.tier(tier) for tier in DEFAULT_TIERS]
+    topics += [names.status, names.replies, names.dlq, names.control, names.audit, names.workers]
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for future in admin.create_topics([NewTopic(topic, partitions, 1) for topic in topics]).values():
+        future.result(30)
+    try:
+        wait_until(lambda: set(topics) <= set(admin.list_topics(timeout=10).topics), "the topics are known")
+        yield names
+    finally:
+        for future in admin.delete_topics(topics).values():
+            future.result(30)
+
+
+def wait_until(condition: Callable[[], object], what: str, *, timeout_s: float = 20.0) -> None:
+    """Wait for a condition, or fail and say which."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
+        time.sleep(0.02)
+
+
+def records(bootstrap: str, topic: str, *, timeout_s: float = 20.0) -> list[Message]:
+    """All records of a topic, up to its present end."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": uuid.uuid4().hex,
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+        }
+    )
+    try:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+        found: list[Message] = []
+        open_partitions = set(partitions)
+        deadline = time.monotonic() + timeout_s
+        while open_partitions:
+            assert time.monotonic() < deadline, f"{topic} was not read within {timeout_s:g} s"
+            for message in consumer.consume(500, 0.2):
+                if message.error() is None:
+                    found.append(message)
+                else:
+                    open_partitions.discard(message.partition() or 0)
+        return found
+    finally:
+        consumer.close()
+
+
+def headers_of(message: Message) -> dict[str, bytes | None]:
+    """The headers of a record by name."""
+    found: Any = message.headers() or []
+    return dict(found)
+
+
+def a_task(names: QueueNames, *, level: int = 3, task_id: str = "", value: bytes = b"{}", **fields: object) -> Task:
+    """A task for a lane of the queue."""
+    return Task(
+        id=task_id or new_id(),
+        type="email",
+        payload=value,
+        value=value,
+        priority=level,
+        lane=names.lane(level),
+        enqueued_ms=time.time_ns() // 1_000_000,
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def parcel(task: Task, *, reply: bool = False) -> Parcel[Any]:
+    """The task, ready to be sent."""
+    return Parcel(task, from_json, reply)
