@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, Self
 
@@ -100,9 +100,9 @@ class Scanner:
         """How much of the time is left, seconds; never less than a tenth, so that the last call can still answer."""
         return max(0.1, self._deadline - time.monotonic())
 
-    def renew(self) -> None:
-        """Start the time anew, for a reader that is kept open."""
-        self._deadline = time.monotonic() + self._timeout_s
+    def renew(self, timeout_s: float | None = None) -> None:
+        """Start the time anew, for a reader that is kept open; as long as before, or `timeout_s` seconds."""
+        self._deadline = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
 
     def partitions(self) -> dict[str, int]:
         """All topics of the cluster and how many partitions each has."""
@@ -110,24 +110,12 @@ class Scanner:
             topics = self._consumer.list_topics(timeout=self.left_s).topics
         return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
 
-    def since(self, partitions: Iterable[Partition], at_ms: int) -> dict[Partition, int]:
-        """Offset of the first record of each partition with a timestamp of `at_ms` (Unix ms) or later.
-
-        A partition that has none is left out: there is nothing to read in it.
-        """
-        asked = [TopicPartition(topic, partition, max(0, at_ms)) for topic, partition in partitions]
-        if not asked:
-            return {}
-        with reaching(self._connection, self._timeout_s):
-            answered = self._consumer.offsets_for_times(asked, timeout=self.left_s)
-        return {(found.topic, found.partition): found.offset for found in answered if found.offset >= 0}
-
     def read(
         self,
         starts: Mapping[Partition, int],
         stops: Mapping[Partition, int] | None = None,
         most: Mapping[Partition, int] | None = None,
-    ) -> Iterator[Message]:
+    ) -> Generator[Message]:
         """The records of each partition from its start to its end as it is when it is reached.
 
         Args:
