@@ -28,6 +28,7 @@ CLI ends with. Nobody has to read a message to find out what happened.
     │   └── ResultTimeout
     ├── InvalidPayload              the payload of a task does not fit its handler
     ├── InvalidResult               what a handler returned is no JSON, or not what was expected
+    ├── ReplayFailed                dead letters could not be put back, or not all of them
     ├── MalformedRecord             a record that is no task; it goes to the DLQ with this reason
     ├── InvariantBroken             fairlane itself is wrong: a bug to report
     └── EmbeddedKafkaError          the local Kafka of `fairlane kafka` (see fairlane.kafka)
@@ -350,6 +351,22 @@ class ResultTimeout(ResultError, TimeoutError):
 
     def __str__(self) -> str:
         return f"task {self.task_id} has no result after {self.timeout_s:g} s; it goes on. Ask again, or see its status"
+
+
+@dataclass(eq=False)
+class ReplayFailed(FairlaneError):
+    """Of `asked` dead letters `done` were put back before Kafka refused; `code` is Kafka's name of the error."""
+
+    done: int
+    asked: int
+    code: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.done} of {self.asked} letters were replayed, then Kafka refused: {self.code} ({self.detail}). "
+            "The others are untouched: run the same command again"
+        )
 
 
 @dataclass(eq=False)

@@ -1,0 +1,174 @@
+"""Puts dead letters back into the lanes they came from.
+
+Invariant: a letter's record in its lane and its record in the audit are of one transaction, and all replays of a queue
+share one transactional id: Kafka lets only the newest of them go on. So a letter is put back once, whoever asks at the
+same time, and a replay that dies in the middle blocks nobody longer than until the next.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from fairlane.monitor import discovery
+from fairlane.monitor.dlq import replays
+from fairlane.monitor.letter import Letter
+from fairlane.monitor.offsets import Offsets
+from fairlane.monitor.scan import KAFKA_LOG, Scanner, reaching
+from fairlane.topics import wire
+from fairlane.topics.audit import REPLAY, AuditRecord, encode_audit
+from fairlane.topics.connection import Connection
+from fairlane.topics.errors import QueueUnknown, ReplayFailed
+from fairlane.topics.names import Lane, QueueNames
+from fairlane.topics.routing import lane_for
+
+_BATCH: Final = 500
+_TRANSACTION_TIMEOUT_MS: Final = 30_000
+_MESSAGE_MAX_BYTES: Final = 64 * 1_048_576
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """A letter that was put back, and where it is now."""
+
+    letter: str
+    task_id: str
+    to: str
+    partition: int
+    offset: int
+
+
+class Replays(msgspec.Struct, frozen=True):
+    """What was put back, in the order asked for, and what was not because somebody had done so before."""
+
+    done: tuple[Replayed, ...]
+    refused: tuple[AuditRecord, ...]
+
+
+def replay_letters(
+    connection: Connection,
+    names: QueueNames,
+    letters: Sequence[Letter],
+    *,
+    who: str,
+    now_ms: int,
+    again: bool = False,
+    lanes: Sequence[Lane] | None = None,
+    timeout_s: float = 30,
+) -> Replays:
+    """Put letters back into their lanes, each once.
+
+    Args:
+        connection: to the cluster.
+        names: of the queue.
+        letters: which, in the order in which they are to stand in their lanes.
+        who: for the audit.
+        now_ms: for the audit, Unix ms.
+        again: also those that were put back before.
+        lanes: the queue's lanes; those that are found by default.
+        timeout_s: how long one answer of Kafka's may take, seconds.
+
+    Raises:
+        QueueUnknown: there is no such queue.
+        ReplayFailed: Kafka refused in the middle; it says how many were put back before.
+        KafkaUnreachable: no broker answered.
+    """
+    offsets = Offsets(connection, timeout_s=timeout_s)
+    topics = offsets.partitions()
+    if names.audit not in topics:
+        raise QueueUnknown(names.queue, names.audit, connection.bootstrap)
+    if lanes is None:
+        lanes = discovery.lanes_of(names, topics, {topic for topic, _ in offsets.committed(names.group)})
+    transactions = _Transactions(connection, names, timeout_s)
+    # Only from here on nobody else can be in the middle of a replay: what the audit says now stays true.
+    with Scanner(connection, timeout_s=timeout_s) as scanner:
+        before = {} if again else replays(scanner, names, topics)
+    todo = [letter for letter in letters if letter.place not in before]
+    done: list[Replayed] = []
+    for start in range(0, len(todo), _BATCH):
+        batch = todo[start : start + _BATCH]
+        try:
+            done += transactions.put_back(batch, [lane_of(letter, names, lanes) for letter in batch], who, now_ms)
+        except KafkaException as error:
+            refused: KafkaError = error.args[0]
+            raise ReplayFailed(len(done), len(todo), refused.name(), refused.str()) from error
+    return Replays(tuple(done), tuple(before[letter.place] for letter in letters if letter.place in before))
+
+
+def lane_of(letter: Letter, names: QueueNames, lanes: Sequence[Lane]) -> str:
+    """The lane that a letter came from: the one it names, else the one it was read from, else the one of its priority.
+
+    Only a lane of the queue will do: anybody may have written the header of a malformed record.
+    """
+    topics = {lane.topic for lane in lanes}
+    if letter.lane in topics:
+        return letter.lane
+    if letter.original is not None and letter.original.topic in topics:
+        return letter.original.topic
+    own = [lane for lane in lanes if names.owns(lane)] or lanes
+    return lane_for(letter.priority, own).topic
+
+
+class _Transactions:
+    """The producer of replays: one transaction a batch."""
+
+    def __init__(self, connection: Connection, names: QueueNames, timeout_s: float) -> None:
+        self._names = names
+        self._timeout_s = timeout_s
+        self._producer = Producer(
+            connection.producer(
+                transactional_id=f"fairlane-{names.queue}-replay",
+                transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
+                retry_backoff_ms=10,
+                compression_type="lz4",
+                # How large a record may be is for the brokers to say: they have it in the DLQ already.
+                message_max_bytes=_MESSAGE_MAX_BYTES,
+            ),
+            logger=KAFKA_LOG,
+        )
+        with reaching(connection, timeout_s):
+            self._call(self._producer.init_transactions)
+
+    def put_back(self, letters: Sequence[Letter], lanes: Sequence[str], who: str, now_ms: int) -> list[Replayed]:
+        """All of them, or none and a KafkaException."""
+        done: dict[int, Replayed] = {}
+        self._producer.begin_transaction()
+        try:
+            for number, (letter, lane) in enumerate(zip(letters, lanes, strict=True)):
+                self._produce(number, letter, lane, done)
+                audit = AuditRecord(
+                    at_ms=now_ms, who=who, action=REPLAY, letter=letter.place, task_id=letter.task_id, to=lane
+                )
+                self._producer.produce(self._names.audit, encode_audit(audit), letter.place.encode())
+            self._call(self._producer.commit_transaction)
+        except KafkaException as error:
+            # After a fatal error (another replay took over) there is nothing of ours left to abort.
+            if not error.args[0].fatal():
+                self._call(self._producer.abort_transaction)
+            raise
+        return [done[number] for number in range(len(letters))]
+
+    def _produce(self, number: int, letter: Letter, lane: str, done: dict[int, Replayed]) -> None:
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            # An error here makes the commit fail, which says it.
+            if error is None:
+                done[number] = Replayed(
+                    letter.place, letter.task_id, lane, message.partition() or 0, message.offset() or 0
+                )
+
+        record = letter.record
+        headers: list[tuple[str, str | bytes | None]] = [*wire.replay(record.headers)]
+        self._producer.produce(lane, record.value, record.key, headers=headers, on_delivery=delivered)
+
+    def _call(self, call: Callable[[float], None]) -> None:
+        """The same call again as long as Kafka says that it may be."""
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                return call(max(0.1, deadline - time.monotonic()))
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise
