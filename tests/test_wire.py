@@ -151,6 +151,7 @@ def test_a_bad_number_in_a_header_of_ours_is_refused_by_its_name(name: str, bad:
         ("fairlane-lane", b"no topic!"),
         ("fairlane-lane", b""),
         ("fairlane-reply-to", b"shop.replies"),
+        ("fairlane-traceparent", b"00-0-0-01"),
     ],
 )
 def test_any_other_bad_value_in_a_header_of_ours_is_refused_by_its_name(name: str, bad: bytes) -> None:

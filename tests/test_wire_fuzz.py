@@ -25,6 +25,7 @@ plausible: dict[str, st.SearchStrategy[bytes | None]] = {
     "fairlane-lane": st.sampled_from([b"shop.p1", b"orders"]),
     "fairlane-origin": st.sampled_from([b"shop.p1/0/7", b"orders/11/9223372036854775807"]),
     "fairlane-type": st.just(b"t"),
+    "fairlane-traceparent": st.just(TRACEPARENT),
     "fairlane-reply-to": st.just(b"shop.replies:3"),
     "ce_type": st.sampled_from([b"t", "Zoë".encode()]),
     "ce_specversion": st.just(b"1.0"),

@@ -69,6 +69,7 @@ TASK: Final = (
         "fairlane-enqueued-ms", "Unix ms", "worker", "when it was enqueued, since Kafka's own time changes on a hop"
     ),
     Header("fairlane-first-failed-ms", "Unix ms", "worker", "when its first attempt failed"),
+    Header("fairlane-traceparent", "W3C", "worker", "trace that its first attempt began, where its producer gave none"),
     Header("fairlane-reply-to", "topic:partition", _BY_BOTH, "where its producer waits for the result"),
 )
 """The state of a task. Nothing is required of a producer; a bad value makes the record malformed."""

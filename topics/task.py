@@ -69,8 +69,9 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         reply_to: `topic:partition` where its producer waits, or "".
         origin: the record in which it was first enqueued; None before it is.
         source: `ce_source`.
-        traceparent: W3C trace context of its producer, or "".
+        traceparent: W3C trace context that its attempts continue, or "".
         tracestate: W3C trace state, or "".
+        own_trace: whether a worker began the trace, since its producer gave none; then a header of ours carries it.
         key: key of its record.
         form: how its record says that it is a task.
         value: value of its record, byte for byte (in structured and bare form the payload is a part of it).
@@ -98,6 +99,7 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     source: str = ""
     traceparent: str = ""
     tracestate: str = ""
+    own_trace: bool = False
     key: bytes | None = None
     form: Form = "binary"
     value: bytes = b""

@@ -17,6 +17,11 @@ from fairlane.topics.task import Origin, Task
 
 _TOPIC: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 _REPLY_TO: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}:[0-9]{1,9}")
+TRACEPARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]*)?"
+)
+"""W3C Trace Context, section 3.2.2; a later version may go on after a dash."""
+
 _PRIORITY: Final = ("fairlane-priority", "priority", 0)
 _numbers_of: Final = attrgetter(*(field for _, field, _ in NUMBERS))
 _NUMBER_NAMES: Final = tuple((name, least) for name, _, least in NUMBERS)
@@ -66,6 +71,8 @@ def read(found: Mapping[str, bytes | None]) -> dict[str, Any]:
         fields["origin"] = Origin.parse(text_of(found, "fairlane-origin"))
     if "fairlane-lane" in found:
         fields["lane"] = _matching(_TOPIC, found, "fairlane-lane", "the name of a topic")
+    if "fairlane-traceparent" in found:
+        fields["traceparent"] = _matching(TRACEPARENT, found, "fairlane-traceparent", "a W3C traceparent")
     if "fairlane-reply-to" in found:
         fields["reply_to"] = _matching(_REPLY_TO, found, "fairlane-reply-to", "topic:partition")
     return fields
@@ -96,6 +103,8 @@ def write(task: Task) -> list[tuple[str, bytes]]:
     ]
     if task.form == "raw":
         headers.append(("fairlane-type", task.type.encode()))
+    if task.own_trace:
+        headers.append(("fairlane-traceparent", task.traceparent.encode()))
     if task.reply_to:
         headers.append(("fairlane-reply-to", task.reply_to.encode()))
     return headers + numbers(task)

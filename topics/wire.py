@@ -25,15 +25,12 @@ from fairlane.topics.ids import made_at_ms
 from fairlane.topics.letters import dead_letter, replay
 from fairlane.topics.names import DEFAULT_LEVEL
 from fairlane.topics.task import Form, Origin, Task
-from fairlane.topics.task_headers import text_of
+from fairlane.topics.task_headers import TRACEPARENT, text_of
 
 __all__ = ["Headers", "dead_letter", "decode", "encode", "hop", "replay"]
 
 _STRUCTURED: Final = "application/cloudevents"
 _EVENT_NAMES: Final = frozenset({"ce_specversion", "ce_type", "ce_id", "ce_source"})
-_TRACEPARENT: Final = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]*)?"
-)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _EVENT_HEADERS: Final = frozenset(header.name for header in EVENT)
 _DEFAULT_SOURCE: Final = b"fairlane"
@@ -92,6 +89,9 @@ def decode(
     _check_name(said.type, "type")
     _check_name(task_id, "id")
     traceparent, tracestate = _trace(found, said)
+    own_traceparent: str = own.pop("traceparent", "")
+    if own_traceparent and not traceparent:
+        traceparent, own["own_trace"] = own_traceparent, True
     return Task(
         id=task_id,
         type=said.type,
@@ -158,9 +158,9 @@ def _trace(found: Mapping[str, bytes | None], said: Said) -> tuple[str, str]:
         raw = found.get(name)
         if raw:
             parent = raw.decode("utf-8", "replace")
-            if _TRACEPARENT.fullmatch(parent):
+            if TRACEPARENT.fullmatch(parent):
                 return parent, (found.get(state_name) or b"").decode("utf-8", "replace")
-    if said.traceparent and _TRACEPARENT.fullmatch(said.traceparent):
+    if said.traceparent and TRACEPARENT.fullmatch(said.traceparent):
         return said.traceparent, said.tracestate
     return "", ""
 

@@ -1,0 +1,362 @@
+"""What is traced of a task's life, by which names, and that what is not sampled does not touch the SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from msgspec.structs import replace
+from opentelemetry import baggage, propagate, trace
+from opentelemetry import context as otel
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import (
+    CarrierT,
+    Getter,
+    Setter,
+    TextMapPropagator,
+    default_getter,
+    default_setter,
+)
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
+from records import BINARY, PAYLOAD, TRACEPARENT, read, read_from_tier, with_header, without
+
+from fairlane.topics import tracing, wire
+from fairlane.topics.task import Task
+from fairlane.topics.tracing import Processing, process
+
+SAMPLED = TRACEPARENT.decode()
+UNSAMPLED = SAMPLED[:-2] + "02"
+NEW = Task(id="1", type="send_email", payload=PAYLOAD, key=b"ada")
+
+
+class Recorder:
+    """An SDK whose spans stay here."""
+
+    def __init__(self, sampler: Sampler | None = None) -> None:
+        self._exporter = InMemorySpanExporter()
+        self.provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+        self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+
+    def spans(self, name: str = "") -> list[ReadableSpan]:
+        return [span for span in self._exporter.get_finished_spans() if span.name.startswith(name)]
+
+    def one(self, name: str) -> ReadableSpan:
+        (span,) = self.spans(name)
+        return span
+
+
+def install(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> Recorder:
+    # The API lets the provider be set once in a process; the tests need several.
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", recorder.provider)
+    return recorder
+
+
+@pytest.fixture
+def sdk(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    return install(monkeypatch, Recorder())
+
+
+@pytest.fixture
+def no_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+
+
+def process_lane(task: Task) -> Processing:
+    return process(task, topic="shop.p5", partition=7, offset=42, group="fairlane-shop")
+
+
+def as_text(context: SpanContext | None) -> str:
+    assert context is not None
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+
+def test_a_send_span_has_the_names_of_the_conventions_and_its_context_goes_with_the_task(sdk: Recorder) -> None:
+    task, span = tracing.start_send(NEW, "shop.p3")
+    tracing.end_send(span, partition=7, offset=42)
+    sent = sdk.one("send shop.p3")
+    assert sent.kind is SpanKind.PRODUCER
+    assert dict(sent.attributes or {}) == {
+        "messaging.system": "kafka",
+        "messaging.operation.name": "send",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": "shop.p3",
+        "messaging.destination.partition.id": "7",
+        "messaging.message.id": "1",
+        "messaging.kafka.offset": 42,
+        "messaging.kafka.message.key": "ada",
+        "fairlane.task.type": "send_email",
+        "fairlane.task.priority": 3,
+    }
+    assert task.traceparent == as_text(sent.context)
+    assert ("traceparent", task.traceparent.encode()) in wire.encode(task)
+    assert sent.instrumentation_scope is not None
+    assert sent.instrumentation_scope.schema_url == tracing.SCHEMA_URL
+
+
+def test_a_send_that_failed_says_why(sdk: Recorder) -> None:
+    _, span = tracing.start_send(NEW, "shop.p3")
+    tracing.end_send(span, error=TimeoutError("no broker"))
+    sent = sdk.one("send")
+    assert (sent.status.status_code, (sent.attributes or {})["error.type"]) == (StatusCode.ERROR, "TimeoutError")
+
+
+def test_a_send_is_a_child_of_the_span_that_is_current(sdk: Recorder) -> None:
+    with sdk.provider.get_tracer("web").start_as_current_span("GET /") as request:
+        _, span = tracing.start_send(NEW, "shop.p3")
+    tracing.end_send(span)
+    parent = sdk.one("send").parent
+    assert as_text(parent) == as_text(request.get_span_context())
+
+
+def test_a_task_that_has_a_traceparent_keeps_it(sdk: Recorder) -> None:
+    task = replace(NEW, traceparent=SAMPLED)
+    assert tracing.start_send(task, "shop.p3") == (task, None)
+
+
+def test_a_process_span_is_a_child_of_the_send_and_links_to_it(sdk: Recorder) -> None:
+    task = replace(read(), attempt=2)
+    with process_lane(task) as processing:
+        assert trace.get_current_span().get_span_context().trace_id == int(SAMPLED[3:35], 16)
+    attempt = sdk.one("process shop.p5")
+    assert attempt.kind is SpanKind.CONSUMER
+    assert attempt.parent is not None
+    assert as_text(attempt.parent) == SAMPLED
+    assert [as_text(link.context) for link in attempt.links] == [SAMPLED]
+    assert processing.traceparent == as_text(attempt.context)
+    assert dict(attempt.attributes or {}) == {
+        "messaging.system": "kafka",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": "shop.p5",
+        "messaging.destination.partition.id": "7",
+        "messaging.consumer.group.name": "fairlane-shop",
+        "messaging.message.id": task.id,
+        "messaging.kafka.offset": 42,
+        "messaging.kafka.message.key": "ada",
+        "fairlane.task.type": "send_email",
+        "fairlane.task.priority": 5,
+        "fairlane.task.attempt": 2,
+    }
+
+
+def test_an_error_that_leaves_the_attempt_is_recorded_once(sdk: Recorder) -> None:
+    with pytest.raises(ValueError, match="boom"), process_lane(read()):
+        raise ValueError("boom")
+    attempt = sdk.one("process")
+    assert (attempt.status.status_code, attempt.status.description) == (StatusCode.ERROR, "boom")
+    assert (attempt.attributes or {})["error.type"] == "ValueError"
+    assert [event.name for event in attempt.events] == ["exception"]
+
+
+def test_an_error_that_was_caught_can_be_told(sdk: Recorder) -> None:
+    with process_lane(read()) as processing:
+        processing.failed(KeyError("x"))
+    assert (sdk.one("process").attributes or {})["error.type"] == "KeyError"
+
+
+def test_an_error_whose_text_cannot_be_made_is_recorded_all_the_same(sdk: Recorder) -> None:
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    with pytest.raises(Broken), process_lane(read()):
+        raise Broken
+    assert sdk.one("process").status.status_code is StatusCode.ERROR
+
+
+@pytest.mark.parametrize("flags", ["01", "03", "0b"])
+def test_sampled_is_one_bit_of_the_flags(flags: str) -> None:
+    assert tracing.is_sampled(SAMPLED[:-2] + flags)
+
+
+@pytest.mark.parametrize("traceparent", ["", UNSAMPLED, SAMPLED[:-2] + "00", SAMPLED[:-2] + "fe"])
+def test_all_else_is_not_sampled(traceparent: str) -> None:
+    assert not tracing.is_sampled(traceparent)
+
+
+class Untouchable(TracerProvider):
+    """An SDK in which starting a span is an error."""
+
+    def get_tracer(self, *args: object, **kwargs: object) -> trace.Tracer:
+        class Tracer(trace.NoOpTracer):
+            pass
+
+        class Touched:
+            def start_span(self, *args: object, **kwargs: object) -> None:
+                raise AssertionError("the SDK was touched")
+
+        return Touched()  # type: ignore[return-value]
+
+
+def test_an_unsampled_task_does_not_touch_the_sdk_and_what_it_sends_is_unsampled_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", Untouchable(shutdown_on_exit=False))
+    task = read(with_header("traceparent", UNSAMPLED.encode()))
+    with process_lane(task) as processing:
+        child, span = tracing.start_send(NEW, "shop.p3")
+        assert not trace.get_current_span().get_span_context().trace_flags.sampled
+    assert (child.traceparent, span, processing.traceparent) == (UNSAMPLED, None, "")
+    assert tracing.start_commit([processing.traceparent, UNSAMPLED, ""], group="g") is None
+
+
+def test_without_an_sdk_the_context_is_passed_on_from_task_to_task(no_sdk: None) -> None:
+    task = read((*BINARY, ("tracestate", b"a=1")))
+    with process_lane(task) as processing:
+        child, span = tracing.start_send(NEW, "shop.p3")
+    assert (child.traceparent, child.tracestate, span, processing.traceparent) == (SAMPLED, "a=1", None, "")
+    assert tracing.start_send(NEW, "shop.p3") == (NEW, None)
+
+
+def test_without_an_sdk_a_context_that_somebody_else_set_is_passed_on(no_sdk: None) -> None:
+    context = SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(1))
+    token = otel.attach(trace.set_span_in_context(NonRecordingSpan(context)))
+    task, _ = tracing.start_send(NEW, "shop.p3")
+    otel.detach(token)
+    assert task.traceparent == as_text(context)
+
+
+def test_without_an_sdk_and_a_trace_nothing_is_made(no_sdk: None) -> None:
+    assert process_lane(read(without("traceparent"))) is process_lane(NEW)
+
+
+def test_the_shortcut_to_the_provider_still_exists_in_the_api() -> None:
+    assert tracing._IS_READABLE
+
+
+def test_a_disabled_sdk_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    install(monkeypatch, Recorder())
+    assert tracing.tracer() is None
+
+
+def test_a_task_without_a_trace_begins_one_and_its_next_attempts_are_in_it(sdk: Recorder) -> None:
+    task = read(without("traceparent"))
+    with process_lane(task) as processing:
+        pass
+    first = sdk.one("process")
+    assert (first.parent, first.links) == (None, ())
+    again = read_from_tier(wire.hop(replace(tracing.begun(task, processing), attempt=2)))
+    with process(again, topic="shop.retry-1m", partition=1, offset=3, group="fairlane-shop"):
+        pass
+    second = sdk.one("process shop.retry-1m")
+    assert as_text(second.parent) == as_text(first.context)
+    assert again.own_trace
+    assert tracing.begun(again, processing) is again
+
+
+def test_a_trace_that_the_sampler_drops_at_its_beginning_stays_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = install(monkeypatch, Recorder(ParentBased(ALWAYS_OFF)))
+    sent, span = tracing.start_send(NEW, "shop.p3")
+    tracing.end_send(span)
+    assert not tracing.is_sampled(sent.traceparent)
+    with process_lane(replace(NEW, traceparent=sent.traceparent)) as processing:
+        assert tracing.start_send(NEW, "shop.p3")[0].traceparent == sent.traceparent
+    assert tracing.is_sampled(processing.traceparent) is False
+    assert recorder.spans() == []
+
+
+def test_a_commit_links_to_the_sampled_attempts_that_it_settles(sdk: Recorder) -> None:
+    with process_lane(read()) as first, process_lane(read()) as second:
+        pass
+    span = tracing.start_commit([first.traceparent, "", second.traceparent, UNSAMPLED], group="fairlane-shop")
+    tracing.end_commit(span)
+    commit = sdk.one("commit fairlane-shop")
+    assert commit.kind is SpanKind.CLIENT
+    assert [as_text(link.context) for link in commit.links] == [first.traceparent, second.traceparent]
+    assert as_text(commit.parent) == first.traceparent
+    assert dict(commit.attributes or {}) == {
+        "messaging.system": "kafka",
+        "messaging.operation.name": "commit",
+        "messaging.operation.type": "settle",
+        "messaging.consumer.group.name": "fairlane-shop",
+        "messaging.batch.message_count": 4,
+    }
+
+
+def test_a_commit_is_recorded_where_its_attempts_are_whatever_the_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = install(monkeypatch, Recorder(ParentBased(TraceIdRatioBased(0.0))))
+    with process_lane(read()) as processing:
+        pass
+    tracing.end_commit(tracing.start_commit([processing.traceparent], group="g", topic="shop.p5"))
+    assert [span.name for span in recorder.spans()] == ["process shop.p5", "commit shop.p5"]
+
+
+def test_a_commit_has_a_bounded_number_of_links_and_says_how_much_it_settled(sdk: Recorder) -> None:
+    tracing.end_commit(tracing.start_commit([SAMPLED] * 1_000, group="g"), RuntimeError("fenced"))
+    commit = sdk.one("commit")
+    assert len(commit.links) == 128
+    assert (commit.attributes or {})["messaging.batch.message_count"] == 1_000
+    assert commit.status.status_code is StatusCode.ERROR
+
+
+def test_a_commit_of_nothing_sampled_is_no_span(sdk: Recorder) -> None:
+    assert tracing.start_commit([], group="g") is None
+    tracing.end_commit(None)
+    assert sdk.spans() == []
+
+
+def test_baggage_goes_with_the_task_and_comes_back_in_the_handler(sdk: Recorder) -> None:
+    token = otel.attach(baggage.set_baggage("tenant", "7"))
+    task, span = tracing.start_send(NEW, "shop.p3")
+    otel.detach(token)
+    tracing.end_send(span)
+    headers = wire.encode(task)
+    assert ("baggage", b"tenant=7") in headers
+    with process_lane(read(headers)):
+        assert baggage.get_baggage("tenant") == "7"
+    assert baggage.get_baggage("tenant") is None
+    assert as_text(sdk.one("process").parent) == task.traceparent
+
+
+class Single(TextMapPropagator):
+    """A propagator with a header of its own, as B3 has."""
+
+    def extract(
+        self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
+    ) -> Context:
+        (value,) = getter.get(carrier, "b3") or [""]
+        if not value:
+            return context or Context()
+        trace_id, span_id, sampled = value.split("-")
+        remote = SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(int(sampled)))
+        return trace.set_span_in_context(NonRecordingSpan(remote), context)
+
+    def inject(
+        self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
+    ) -> None:
+        span = trace.get_current_span(context).get_span_context()
+        setter.set(carrier, "b3", f"{span.trace_id:032x}-{span.span_id:016x}-{int(span.trace_flags.sampled)}")
+
+    @property
+    def fields(self) -> set[str]:
+        return {"b3"}
+
+
+@pytest.fixture
+def b3() -> Iterator[None]:
+    before = propagate.get_global_textmap()
+    propagate.set_global_textmap(Single())
+    yield
+    propagate.set_global_textmap(before)
+
+
+def test_another_propagator_that_is_set_is_used_in_both_directions(sdk: Recorder, b3: None) -> None:
+    task, span = tracing.start_send(NEW, "shop.p3")
+    tracing.end_send(span)
+    assert task.traceparent == ""
+    assert [name for name, _ in task.headers] == ["b3"]
+    with process_lane(read(wire.encode(task))):
+        pass
+    # The flags differ: this propagator has only the sampled bit.
+    assert as_text(sdk.one("process").parent)[:-2] == as_text(sdk.one("send").context)[:-2]
+
+
+def test_another_propagator_that_says_unsampled_makes_no_span(sdk: Recorder, b3: None) -> None:
+    with process_lane(read([("ce_type", b"t"), ("b3", b"1-2-0")])):
+        pass
+    assert sdk.spans() == []
