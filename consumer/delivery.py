@@ -48,6 +48,13 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     size_bytes: int
     losses: int = 0
 
+    @property
+    def kept(self) -> Task:
+        """The task as it goes on from here: with the losses that only this partition's map knew of."""
+        if not self.losses:
+            return self.task
+        return msgspec.structs.replace(self.task, worker_lost=self.task.worker_lost + self.losses)
+
 
 class RawRecord(msgspec.Struct, frozen=True, gc=False):
     """A record that is no task, byte for byte, on its way to the DLQ."""

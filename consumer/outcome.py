@@ -2,8 +2,8 @@
 
 Invariant: an outcome is frozen and complete: `settle_records` makes every record of it without asking anybody.
 
-Terminal: Completed, Dead, Expired, Malformed. Not terminal: Retrying (an attempt failed), Deferred (not due, moved on to
-a tier) and HandedBack (a shutdown took it away unfinished), which are the same task again, later.
+Terminal: Completed, Dead, Expired, Malformed. Not terminal: Retrying (an attempt failed), Deferred (not due, moved on
+to a tier) and HandedBack (a shutdown took it away unfinished), which are the same task again, later.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def failed(
     else:
         delay_s = policy.next_delay(task.attempt, unit)
     again = replace(
-        task,
+        delivery.kept,
         attempt=task.attempt + 1,
         not_before_ms=now_ms + round(delay_s * 1000),
         first_failed_ms=task.first_failed_ms or now_ms,
@@ -118,7 +118,7 @@ def unfit(
     if waited_ms >= patience_s * 1000:
         return Dead(delivery, started_ms, now_ms, reason, info)
     delay_ms = round(min(max(waited_ms, UNFIT_DELAY_MIN_MS), UNFIT_DELAY_MAX_MS, patience_s * 1000 - waited_ms))
-    again = replace(task, not_before_ms=now_ms + delay_ms, first_failed_ms=since_ms)
+    again = replace(delivery.kept, not_before_ms=now_ms + delay_ms, first_failed_ms=since_ms)
     return Retrying(delivery, started_ms, now_ms, again, info)
 
 

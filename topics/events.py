@@ -30,6 +30,9 @@ Reason = Literal[
 """Why a task is dead; the value of `fairlane-reason`."""
 
 
+NO_RESULT: Final = msgspec.Raw(b"null")
+
+
 class ErrorInfo(msgspec.Struct, frozen=True):
     """An exception as text: class name, message and traceback, each cut to a bounded length."""
 
@@ -59,7 +62,7 @@ class StatusEvent(msgspec.Struct, frozen=True, kw_only=True):
     trace_id: str = ""
     reason: str = ""
     error: ErrorInfo | None = None
-    result: msgspec.Raw = msgspec.Raw(b"null")
+    result: msgspec.Raw = NO_RESULT
 
 
 class RunningTask(msgspec.Struct, frozen=True):

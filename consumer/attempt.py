@@ -1,0 +1,151 @@
+"""One attempt: run a handler for a task and say what it led to.
+
+Invariant: an attempt always ends in an outcome, whatever the handler does, and has no effect on Kafka.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import copy_context
+from functools import partial
+from typing import Any
+
+from fairlane.consumer.config import WorkerConfig
+from fairlane.consumer.context import Context, current
+from fairlane.consumer.delivery import Delivery
+from fairlane.consumer.handlers import Handler, Handlers, Middleware
+from fairlane.consumer.outcome import Completed, Dead, Expired, HandedBack, OutboxRecord, Outcome
+from fairlane.consumer.threads import Interrupted, Threads
+from fairlane.consumer.verdict import AttemptTimeout, NoHandler, failed, unfit
+from fairlane.topics import routing, tracing, wire
+from fairlane.topics.clock import now_ms
+from fairlane.topics.errors import InvalidPayload
+from fairlane.topics.events import ErrorInfo
+from fairlane.topics.task import Task
+
+
+class Attempts:
+    """Runs attempts.
+
+    Args:
+        config: of the worker.
+        handlers: by task type.
+        middleware: wraps every attempt, the first one outermost.
+        threads: for `def` handlers.
+    """
+
+    def __init__(
+        self, config: WorkerConfig, handlers: Handlers, middleware: Sequence[Middleware], threads: Threads
+    ) -> None:
+        self._config = config
+        self._names = config.names
+        self._handlers = handlers
+        self._middleware = tuple(middleware)
+        self._threads = threads
+        self.leaving = False
+        """Whether the worker is going away: an attempt that is cancelled now is handed back, not failed."""
+
+    async def run(self, delivery: Delivery) -> Outcome:
+        """Run the handler of a task; returns what it led to."""
+        started_ms = now_ms()
+        task = delivery.task
+        if task.expires_ms and started_ms >= task.expires_ms:
+            return Expired(delivery, started_ms)
+        handler = self._handlers.get(task.type)
+        if handler is None:
+            missing = NoHandler(task.type, tuple(self._handlers))
+            patience_s = self._config.no_handler_s
+            return unfit(
+                delivery, "no_handler", missing, patience_s=patience_s, started_ms=started_ms, now_ms=started_ms
+            )
+        try:
+            arguments = handler.signature.load(task.payload)
+        except InvalidPayload as error:
+            patience_s = self._config.no_handler_s if handler.on_invalid == "retry" else 0.0
+            return unfit(
+                delivery, "invalid_payload", error, patience_s=patience_s, started_ms=started_ms, now_ms=started_ms
+            )
+        timeout_s = task.timeout_ms / 1000 if task.timeout_ms else handler.timeout_s
+        deadline = started_ms / 1000 + timeout_s if timeout_s is not None else None
+        context = Context(task, deadline, self._to_record)
+        with tracing.process_span(task, delivery.assigned.topic, delivery.assigned.partition, delivery.offset) as span:
+            outcome = await self._outcome(delivery, handler, arguments, context, timeout_s, started_ms)
+            tracing.tell(span, outcome)
+        return outcome
+
+    async def _outcome(
+        self,
+        delivery: Delivery,
+        handler: Handler,
+        arguments: tuple[tuple[Any, ...], dict[str, Any]],
+        context: Context,
+        timeout_s: float | None,
+        started_ms: int,
+    ) -> Outcome:
+        token = current.set(context)
+        try:
+            result = await self._timed(handler, arguments, context, timeout_s)
+            encoded = handler.signature.dump_result(result)
+        except BaseException as error:  # noqa: BLE001 - every way to fail has an outcome
+            if self.leaving and isinstance(error, asyncio.CancelledError):
+                return HandedBack(delivery, now_ms())
+            unit = random.random()  # noqa: S311 - jitter, not secrecy
+            return failed(delivery, handler.retry, error, started_ms=started_ms, now_ms=now_ms(), unit=unit)
+        finally:
+            current.reset(token)
+        finished_ms = now_ms()
+        limit = self._config.result_max_bytes
+        if len(encoded) > limit:
+            info = ErrorInfo("ResultTooLarge", f"the result has {len(encoded)} bytes, the limit is {limit}")
+            return Dead(delivery, started_ms, finished_ms, "result_too_large", info)
+        return Completed(delivery, started_ms, finished_ms, encoded, context.outbox)
+
+    async def _timed(
+        self,
+        handler: Handler,
+        arguments: tuple[tuple[Any, ...], dict[str, Any]],
+        context: Context,
+        timeout_s: float | None,
+    ) -> Any:
+        call = self._call(handler, arguments, context)
+        if timeout_s is None:
+            return await self._wrapped(context, call)
+        limit = asyncio.timeout(timeout_s)
+        try:
+            async with limit:
+                return await self._wrapped(context, call)
+        except TimeoutError as error:
+            # A TimeoutError of the handler's own is the handler's failure, not ours.
+            if limit.expired():
+                context.cancelled = True
+                raise AttemptTimeout(timeout_s) from error
+            raise
+
+    def _call(
+        self, handler: Handler, arguments: tuple[tuple[Any, ...], dict[str, Any]], context: Context
+    ) -> Callable[[], Awaitable[Any]]:
+        positional, named = arguments
+        function = partial(handler.function, *positional, **named)
+        if handler.is_async:
+            return function
+        return partial(self._on_thread, function, context)
+
+    async def _on_thread(self, function: Callable[[], Any], context: Context) -> Any:
+        def stop() -> None:
+            context.cancelled = True
+
+        try:
+            return await self._threads.run(function, copy_context(), stop)
+        except Interrupted as error:
+            raise RuntimeError("the handler's thread was interrupted") from error
+
+    async def _wrapped(self, context: Context, call: Callable[[], Awaitable[Any]]) -> Any:
+        for wrap in reversed(self._middleware):
+            call = partial(wrap, context, call)
+        return await call()
+
+    def _to_record(self, task: Task) -> OutboxRecord:
+        topic = routing.topic_for(task, self._names, self._config.tiers, now_ms())
+        return OutboxRecord(topic, task.value, task.key, tuple(wire.encode(task)))

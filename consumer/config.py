@@ -1,0 +1,96 @@
+"""All that a worker is told, once, frozen: where, what, how much, how long."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+from typing import Final
+
+from fairlane.topics.connection import Connection
+from fairlane.topics.errors import UsageError
+from fairlane.topics.ids import new_id
+from fairlane.topics.names import DEFAULT_TIERS, Lane, QueueNames, Tier
+
+TIERS_ACCOUNT: Final = "tiers"
+"""The back-pressure account of everything read from tiers."""
+
+
+def default_worker_name() -> str:
+    """Host and process: unique among the workers of a queue that run now."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """The settings of one worker process.
+
+    Attributes:
+        connection: to Kafka.
+        queue: its name.
+        lanes: what is read; the queue's default lanes if empty.
+        tiers: of the queue, ascending.
+        worker: the worker's name; unique among those that run.
+        instance_id: static membership (`group.instance.id`): a supervised worker that restarts within the session
+            timeout keeps its partitions. None for a worker that nobody restarts under the same name.
+        concurrency: attempts that run at once.
+        grace_s: how long a shutdown waits for running attempts, seconds.
+        revoke_grace_s: how long a partition that leaves waits for its running attempts, seconds.
+        buffer_records: records read ahead over all lanes, shared out by weight.
+        buffer_bytes: bytes read ahead over all lanes and tiers.
+        delayed_max: tasks from tiers held in memory at once.
+        unsettled_max: outcomes that may wait for their settlement before no further task starts.
+        result_max_bytes: the largest result that is stored.
+        linger_max_s: how long a settlement may wait for company while commits are slow, seconds.
+        no_handler_s: how long a task waits for a worker that has its handler, seconds.
+        worker_lost_max: after how many dead workers the task that each of them ran is dead too.
+        start_wait_s: how long a fresh worker reads ahead at most before it starts the first task, seconds.
+    """
+
+    connection: Connection
+    queue: str
+    lanes: tuple[Lane, ...] = ()
+    tiers: tuple[Tier, ...] = DEFAULT_TIERS
+    worker: str = field(default_factory=default_worker_name)
+    instance_id: str | None = None
+    concurrency: int = 10
+    grace_s: float = 30.0
+    revoke_grace_s: float = 5.0
+    buffer_records: int = 4_000
+    buffer_bytes: int = 64 << 20
+    delayed_max: int = 10_000
+    unsettled_max: int = 20_000
+    result_max_bytes: int = 64 << 10
+    linger_max_s: float = 0.2
+    no_handler_s: float = 3_600.0
+    worker_lost_max: int = 3
+    start_wait_s: float = 0.5
+    start: str = field(default_factory=new_id)
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise UsageError(f"concurrency is {self.concurrency}", "Give 1 or more")
+        if self.grace_s < 0:
+            raise UsageError(f"grace_s is {self.grace_s}", "Give seconds from 0 on")
+        if not self.tiers or list(self.tiers) != sorted(set(self.tiers)):
+            raise UsageError("the tiers are not in ascending order", "Give at least one, the shortest first")
+        if not self.lanes:
+            object.__setattr__(self, "lanes", self.names.default_lanes())
+        topics = [lane.topic for lane in self.lanes]
+        levels = [lane.level for lane in self.lanes]
+        if len(set(topics)) < len(topics) or len(set(levels)) < len(levels):
+            raise UsageError("two lanes have the same topic or level", "Give each lane its own")
+
+    @property
+    def names(self) -> QueueNames:
+        """The names of the queue's topics."""
+        return QueueNames(self.queue)
+
+    @property
+    def transactional_id_prefix(self) -> str:
+        """What every transactional id of this process start begins with."""
+        return f"fairlane-{self.queue}-{self.worker}-{self.start}"
+
+    def tier_of(self) -> dict[str, Tier]:
+        """The tiers by their topic."""
+        return {self.names.tier(tier): tier for tier in self.tiers}

@@ -1,0 +1,67 @@
+"""The engine: reader, feed and settler wired together; what drives it is an executor or a Queue.
+
+Invariant: records go one way, from the reader through the feed and whoever runs them to the settler; the only things
+that come back are watermarks, and leases which are published by the reader.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from fairlane.consumer.config import WorkerConfig
+from fairlane.consumer.feed import Feed
+from fairlane.consumer.handlers import Handlers
+from fairlane.consumer.outcome import Outcome
+from fairlane.consumer.reader import Reader
+from fairlane.consumer.settler import Settler
+
+
+def _nobody(_: Sequence[Outcome]) -> None:
+    """Nobody waits for outcomes to be settled."""
+
+
+class Engine:
+    """Reader, feed and settler of one process.
+
+    Args:
+        config: of the worker.
+        handlers: for the concurrency limits of their types.
+        wake: called from any thread when the feed has something new.
+        on_crash: called from any thread with an error that ends the worker.
+        on_settled: told of outcomes that are in Kafka.
+    """
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        handlers: Handlers,
+        *,
+        wake: Callable[[], None],
+        on_crash: Callable[[BaseException], None],
+        on_settled: Callable[[Sequence[Outcome]], None] = _nobody,
+    ) -> None:
+        self.settler = Settler(
+            config,
+            lambda: self.reader.lease,
+            on_settled=on_settled,
+            on_given_up=lambda: self.reader.begin_anew(),
+            on_crash=on_crash,
+        )
+        self.feed = Feed(config, handlers, self.settler, wake)
+        self.reader = Reader(config, self.settler, self.feed, on_crash=on_crash)
+
+    def start(self) -> None:
+        """Start both threads."""
+        self.settler.start()
+        self.reader.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Leave the group, settle what is open, end both threads; whether that was done in time.
+
+        The driver's thread must go on driving the feed meanwhile: leaving waits for what runs.
+        """
+        ends_at = time.monotonic() + timeout_s
+        left = self.reader.stop(timeout_s)
+        settled = self.settler.stop(max(1.0, ends_at - time.monotonic()))
+        return left and settled

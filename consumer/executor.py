@@ -1,0 +1,178 @@
+"""The executor: runs what the feed gives it, on one event loop, as many at once as it may.
+
+Invariant: everything here happens on the loop's thread; others only wake it. Whatever starts ends in exactly one
+outcome, which goes to the settler before the slot is free again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Coroutine, Mapping
+from typing import Any, NamedTuple
+
+from fairlane.consumer.attempt import Attempts
+from fairlane.consumer.config import WorkerConfig
+from fairlane.consumer.delivery import Delivery
+from fairlane.consumer.feed import Feed
+from fairlane.consumer.meter import Meter
+from fairlane.consumer.outcome import Dead, Outcome, Retrying
+from fairlane.consumer.settler import Settler
+from fairlane.topics.clock import now_ms
+
+_logger = logging.getLogger("fairlane.executor")
+
+
+class Running(NamedTuple):
+    """An attempt under way."""
+
+    delivery: Delivery
+    since_ms: int
+    task: asyncio.Task[None]
+
+
+class Executor:
+    """Runs attempts.
+
+    Args:
+        config: of the worker.
+        feed: gives what is ready to run; the executor is its driver.
+        attempts: runs one.
+        settler: takes the outcomes.
+        meter: counts them.
+    """
+
+    def __init__(self, config: WorkerConfig, feed: Feed, attempts: Attempts, settler: Settler, meter: Meter) -> None:
+        self._concurrency = config.concurrency
+        self._unsettled_max = config.unsettled_max
+        self._feed = feed
+        self._attempts = attempts
+        self._settler = settler
+        self._meter = meter
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._woken = False
+        self._draining = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._running: dict[int, Running] = {}
+        self._next = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    def start(self) -> None:
+        """Begin on the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._loop.call_later(self._feed.wait_for_start_s, self._begin)
+        self.wake()
+
+    def wake(self) -> None:
+        """There is something new; any thread."""
+        loop = self._loop
+        if loop is None or self._woken:
+            return
+        self._woken = True
+        try:
+            loop.call_soon_threadsafe(self._pump)
+        except RuntimeError:
+            # The loop is closed: the worker is ending and nothing more will start.
+            return
+
+    @property
+    def running(self) -> Mapping[int, Running]:
+        """The attempts under way."""
+        return self._running
+
+    async def drain(self, grace_s: float) -> bool:
+        """Start nothing more and wait for what runs; whether all of it ended within the grace."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._quiet.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def hand_back(self, patience_s: float) -> bool:
+        """Take what still runs away from its handlers; whether all of it let go in time."""
+        self._attempts.leaving = True
+        for running in self._running.values():
+            running.task.cancel()
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._quiet.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _begin(self) -> None:
+        self._feed.begin()
+        self.wake()
+
+    def _pump(self) -> None:
+        self._woken = False
+        moment_ms = now_ms()
+        self._feed.refresh(moment_ms)
+        if not self._draining:
+            free = self._concurrency - len(self._running)
+            if free > 0 and self._settler.backlog < self._unsettled_max:
+                for delivery in self._feed.take(free):
+                    self._start(delivery, moment_ms)
+            elif free > 0:
+                # Outcomes come faster than Kafka takes them: look again when some are settled.
+                self._at(moment_ms + 20)
+                return
+        due_ms = self._feed.next_due_ms
+        if due_ms is not None:
+            self._at(due_ms)
+
+    def _at(self, due_ms: int) -> None:
+        assert self._loop is not None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(max(0.0, (due_ms - now_ms()) / 1000), self.wake)
+
+    def _start(self, delivery: Delivery, moment_ms: int) -> None:
+        assert self._loop is not None
+        number = self._next
+        self._next += 1
+        self._meter.started(moment_ms)
+        self._quiet.clear()
+        task = _spawn(self._run(number, delivery), self._loop)
+        if not task.done():
+            self._running[number] = Running(delivery, moment_ms, task)
+
+    async def _run(self, number: int, delivery: Delivery) -> None:
+        outcome = await self._attempts.run(delivery)
+        ended_ms = now_ms()
+        self._meter.ended(outcome, ended_ms)
+        self._settler.post(outcome)
+        self._feed.done(delivery, ended_ms)
+        self._running.pop(number, None)
+        _tell(outcome)
+        if not self._running:
+            self._quiet.set()
+        if not self._draining and (self._feed.waiting or self._feed.delayed):
+            self.wake()
+
+
+def _spawn(coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+    if sys.version_info >= (3, 12):
+        # A handler that never waits is over when this returns: no turn of the loop for it.
+        return asyncio.Task(coroutine, loop=loop, eager_start=True)
+    return loop.create_task(coroutine)
+
+
+def _tell(outcome: Outcome) -> None:
+    if isinstance(outcome, Retrying | Dead):
+        task, error = outcome.delivery.task, outcome.error
+        dead = isinstance(outcome, Dead)
+        _logger.log(
+            logging.ERROR if dead else logging.WARNING,
+            "%s %s (attempt %d): %s: %s",
+            task.type,
+            f"is dead ({outcome.reason})" if isinstance(outcome, Dead) else "failed and will be retried",
+            task.attempt,
+            error.type if error else "",
+            error.message if error else "",
+            extra={"task_id": task.id, "task_type": task.type, "attempt": task.attempt},
+        )

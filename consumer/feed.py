@@ -1,0 +1,243 @@
+"""The feed: what is ready to run, in the order in which it should.
+
+Invariant: owned by one driver (the executor's event loop, or the caller of a Queue); the reader and the settler hand it
+messages. A task is in exactly one place: waiting for its time, waiting as a suspect, waiting its turn, or running.
+Nothing of a revoked assignment is started.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from fairlane.consumer.config import TIERS_ACCOUNT, WorkerConfig
+from fairlane.consumer.delays import DelayHeap
+from fairlane.consumer.delivery import Assigned, Delivery
+from fairlane.consumer.handlers import Handlers
+from fairlane.consumer.offset_map import OffsetMap
+from fairlane.consumer.outcome import Dead
+from fairlane.consumer.scheduler import Scheduler
+from fairlane.consumer.settler import RecordLosses, Settler
+from fairlane.consumer.suspects import Command, Record, Run, SuspectGate
+from fairlane.consumer.suspects import Dead as Buried
+from fairlane.topics.events import ErrorInfo
+
+
+class _Revoke(NamedTuple):
+    assigned: frozenset[Assigned]
+    quiet: threading.Event
+
+
+class _TakenOver(NamedTuple):
+    assigned: Assigned
+    restored: OffsetMap | None
+    end: int
+
+
+class _Recorded(NamedTuple):
+    assigned: Assigned
+    known: OffsetMap
+
+
+class _Begin(NamedTuple):
+    pass
+
+
+class Feed:
+    """What is ready to run.
+
+    Args:
+        config: of the worker.
+        handlers: for the concurrency limits of their types.
+        settler: is told the losses of suspects, and of those that are dead without a start.
+        wake: called from any thread when there is something new.
+    """
+
+    def __init__(self, config: WorkerConfig, handlers: Handlers, settler: Settler, wake: Callable[[], None]) -> None:
+        self._settler = settler
+        self._wake = wake
+        self._inbox: deque[Sequence[Delivery] | _TakenOver | _Revoke | _Recorded | _Begin] = deque()
+        limits = {kind: handler.concurrency for kind, handler in handlers.items() if handler.concurrency is not None}
+        self._scheduler: Scheduler[Delivery] = Scheduler(
+            {lane.topic: (lane.level, lane.weight) for lane in config.lanes}, limits
+        )
+        self._delays: DelayHeap[Delivery] = DelayHeap()
+        self._gate: SuspectGate[Assigned, Delivery] = SuspectGate(config.worker_lost_max)
+        self._suspects: dict[tuple[Assigned, int], Delivery] = {}
+        self._running: dict[Assigned, int] = {}
+        self._revoked: list[_Revoke] = []
+        self._begun = False
+        self._begin_sent = False
+        accounts = [lane.topic for lane in config.lanes] + [TIERS_ACCOUNT]
+        self._taken: dict[str, int] = dict.fromkeys(accounts, 0)
+        self.taken: Mapping[str, int] = self._taken
+        self.taken_bytes = 0
+        self.wait_for_start_s = config.start_wait_s
+
+    # What the reader calls, on its thread.
+
+    def take_over(self, assigned: Assigned, restored: OffsetMap | None, end: int) -> None:
+        """A partition came; said before its first record."""
+        self._inbox.append(_TakenOver(assigned, restored, end))
+        self._wake()
+
+    def post(self, deliveries: Sequence[Delivery]) -> None:
+        """Records were read."""
+        self._inbox.append(deliveries)
+        self._wake()
+
+    def revoke(self, assigned: Iterable[Assigned], grace_s: float) -> bool:
+        """Start nothing more of these, and wait until nothing of theirs runs; whether that was so in time."""
+        message = _Revoke(frozenset(assigned), threading.Event())
+        if not message.assigned:
+            return True
+        self._inbox.append(message)
+        self._wake()
+        return message.quiet.wait(grace_s) if grace_s > 0 else False
+
+    def begin_when(self, caught_up: bool) -> None:
+        """The first task may start: every lane was read to its end, or as far ahead as it may be."""
+        if caught_up and not self._begin_sent:
+            self._begin_sent = True
+            self._inbox.append(_Begin())
+            self._wake()
+
+    # What the driver calls, on its own thread.
+
+    def begin(self) -> None:
+        """Start whatever is there: a fresh worker has waited long enough for its lanes to be read."""
+        self._begun = True
+
+    def refresh(self, now_ms: int) -> None:
+        """Work through what the others said, and let go what is due."""
+        while self._inbox:
+            message = self._inbox.popleft()
+            match message:
+                case _TakenOver():
+                    self._follow(self._gate.taken_over(*message), now_ms)
+                case _Recorded():
+                    self._follow(self._gate.committed(*message), now_ms)
+                case _Revoke():
+                    self._discard(message, now_ms)
+                case _Begin():
+                    self._begun = True
+                case _:
+                    self._admit(message, now_ms)
+        for delivery in self._delays.due(now_ms):
+            self._offer(delivery)
+
+    def take(self, limit: int) -> list[Delivery]:
+        """The next tasks to start, at most `limit`; each must be given to `done` when it is over."""
+        if not self._begun or limit <= 0:
+            return []
+        started = self._scheduler.take(limit)
+        for delivery in started:
+            self._running[delivery.assigned] = self._running.get(delivery.assigned, 0) + 1
+            self._count(delivery)
+        return started
+
+    def done(self, delivery: Delivery, now_ms: int) -> None:
+        """An attempt is over and its outcome is with the settler."""
+        assigned = delivery.assigned
+        left = self._running[assigned] - 1
+        if left:
+            self._running[assigned] = left
+        else:
+            del self._running[assigned]
+        self._scheduler.finished(delivery.task.type)
+        self._follow(self._gate.finished(assigned, delivery.offset), now_ms)
+        if self._revoked:
+            self._tell_quiet()
+
+    @property
+    def next_due_ms(self) -> int | None:
+        """When the next task that waits for its time is due."""
+        return self._delays.next_due_ms
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that could start now."""
+        return len(self._scheduler)
+
+    @property
+    def delayed(self) -> int:
+        """Tasks that wait in memory for their time."""
+        return len(self._delays)
+
+    @property
+    def running(self) -> int:
+        """Attempts that are under way."""
+        return sum(self._running.values())
+
+    def _admit(self, deliveries: Iterable[Delivery], now_ms: int) -> None:
+        gate = self._gate
+        for delivery in deliveries:
+            assigned, offset = delivery.assigned, delivery.offset
+            if gate.is_suspect(assigned, offset):
+                self._suspects[(assigned, offset)] = delivery
+                self._follow(gate.admit(assigned, offset, delivery, delivery.task.worker_lost), now_ms)
+            else:
+                self._run(delivery, now_ms)
+
+    def _follow(self, commands: Sequence[Command[Assigned, Delivery]], now_ms: int) -> None:
+        for command in commands:
+            match command:
+                case Record(assigned):
+                    losses = dict(self._gate.losses(assigned))
+                    known = OffsetMap(0, -1, (), losses, clean=False)
+                    self._settler.post(RecordLosses(assigned, losses, partial(self._recorded, assigned, known)))
+                case Run(_, items):
+                    for delivery in items:
+                        self._suspects.pop((delivery.assigned, delivery.offset), None)
+                        self._run(delivery, now_ms)
+                case Buried(assigned, delivery, losses):
+                    self._suspects.pop((assigned, delivery.offset), None)
+                    self._count(delivery)
+                    error = ErrorInfo("WorkerLost", f"{losses} workers died while they ran it")
+                    self._settler.post(Dead(delivery, now_ms, now_ms, "worker_lost", error))
+                    self._follow(self._gate.finished(assigned, delivery.offset), now_ms)
+
+    def _recorded(self, assigned: Assigned, known: OffsetMap) -> None:
+        """Called on the settler's thread, when the losses are committed."""
+        self._inbox.append(_Recorded(assigned, known))
+        self._wake()
+
+    def _run(self, delivery: Delivery, now_ms: int) -> None:
+        due_ms = delivery.task.not_before_ms
+        if due_ms > now_ms:
+            self._delays.push(due_ms, delivery)
+        else:
+            self._offer(delivery)
+
+    def _offer(self, delivery: Delivery) -> None:
+        self._scheduler.offer(delivery.task.lane, delivery.task.type, delivery)
+
+    def _count(self, delivery: Delivery) -> None:
+        self._taken[delivery.account] += 1
+        self.taken_bytes += delivery.size_bytes
+
+    def _discard(self, revoke: _Revoke, now_ms: int) -> None:
+        def goes(delivery: Delivery) -> bool:
+            return delivery.assigned in revoke.assigned
+
+        waiting = [delivery for delivery in self._suspects.values() if goes(delivery)]
+        for delivery in waiting:
+            del self._suspects[(delivery.assigned, delivery.offset)]
+        for delivery in [*waiting, *self._scheduler.discard(goes), *self._delays.discard(goes)]:
+            self._count(delivery)
+        for assigned in revoke.assigned:
+            self._follow(self._gate.released(assigned), now_ms)
+        self._revoked.append(revoke)
+        self._tell_quiet()
+
+    def _tell_quiet(self) -> None:
+        loud = []
+        for revoke in self._revoked:
+            if revoke.assigned.isdisjoint(self._running):
+                revoke.quiet.set()
+            else:
+                loud.append(revoke)
+        self._revoked = loud

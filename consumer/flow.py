@@ -1,0 +1,153 @@
+"""Back-pressure of the reader: which partitions are paused, and why.
+
+Invariant: a partition is paused exactly while it has a reason to be. Its reasons are independent of each other:
+`buffer` (its account holds as many records or bytes as it may), `map` (its offset map would no longer fit the commit
+metadata) and `tier` (its head is not due). Pausing throws prefetched records away, so `buffer` has hysteresis: it ends
+when the account is down to half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from fairlane.consumer.delivery import Partition
+from fairlane.consumer.offset_map import MAX_SPAN, MAX_UNFINISHED
+
+
+class Limit(NamedTuple):
+    """The bound of one account: it fills up to `high` records and is read again at `low`."""
+
+    high: int
+    low: int
+
+
+def limits_by_weight(weights: Mapping[str, int], total: int) -> dict[str, Limit]:
+    """Share `total` records out over accounts in proportion to their weights, each at least 16.
+
+    Watermarks in proportion to weight are what let lanes reach the shares that their weights say: with equal ones the
+    light lanes are read as far ahead as the heavy ones, and the heavy ones run dry between two polls.
+    """
+    whole = sum(weights.values())
+    limits = {}
+    for account, weight in weights.items():
+        high = max(16, total * weight // whole)
+        limits[account] = Limit(high, high // 2)
+    return limits
+
+
+class _State:
+    __slots__ = ("account", "paused", "reasons", "wait_until_ms")
+
+    def __init__(self, account: str) -> None:
+        self.account = account
+        self.reasons: set[str] = set()
+        self.paused = False
+        self.wait_until_ms = 0
+
+
+class Flow:
+    """Decides pause and resume; owned by the thread that owns the consumer.
+
+    Args:
+        limits: the bound of each account, in records.
+        bytes_max: the bound of all accounts together, in bytes.
+    """
+
+    def __init__(self, limits: Mapping[str, Limit], bytes_max: int) -> None:
+        self._limits = dict(limits)
+        self._bytes_max = bytes_max
+        self._handed: dict[str, int] = dict.fromkeys(limits, 0)
+        self._handed_bytes = 0
+        self._full: set[str] = set()
+        self._heavy = False
+        self._partitions: dict[Partition, _State] = {}
+
+    def assigned(self, partition: Partition, account: str) -> bool:
+        """A partition came; returns whether it starts paused. Its state from an earlier assignment is not trusted."""
+        state = _State(account)
+        if account in self._full or self._heavy:
+            state.reasons.add("buffer")
+        state.paused = bool(state.reasons)
+        self._partitions[partition] = state
+        return state.paused
+
+    def gone(self, partition: Partition) -> None:
+        """A partition left."""
+        self._partitions.pop(partition, None)
+
+    def handed(self, account: str, records: int, size_bytes: int) -> None:
+        """Records were handed on under an account."""
+        self._handed[account] += records
+        self._handed_bytes += size_bytes
+
+    def wait(self, partition: Partition, until_ms: int) -> None:
+        """The head of a tier's partition is not due before `until_ms`."""
+        state = self._partitions[partition]
+        state.reasons.add("tier")
+        state.wait_until_ms = until_ms
+
+    def overfull(self, partition: Partition) -> None:
+        """The next record of the partition would leave both bounds of its offset map."""
+        self._partitions[partition].reasons.add("map")
+
+    @property
+    def next_due_ms(self) -> int | None:
+        """When the first of the waiting tiers is due."""
+        waits = [state.wait_until_ms for state in self._partitions.values() if "tier" in state.reasons]
+        return min(waits, default=None)
+
+    @property
+    def held_back(self) -> bool:
+        """Whether anything is paused that a finished task may resume: then the reader looks again soon."""
+        return any(state.reasons & {"buffer", "map"} for state in self._partitions.values())
+
+    def full(self, account: str) -> bool:
+        """Whether the account is read as far ahead as it may be."""
+        return account in self._full or self._heavy
+
+    def update(
+        self, taken: Mapping[str, int], taken_bytes: int, relieved: Iterable[Partition], now_ms: int
+    ) -> tuple[list[Partition], list[Partition]]:
+        """Look again at everything; returns what to pause now and what to resume now.
+
+        Args:
+            taken: records taken from each account since the beginning.
+            taken_bytes: bytes taken from all accounts since the beginning.
+            relieved: partitions whose offset map has room again.
+            now_ms: Unix ms.
+        """
+        for account, limit in self._limits.items():
+            waiting = self._handed[account] - taken.get(account, 0)
+            if waiting >= limit.high:
+                self._full.add(account)
+            elif waiting <= limit.low:
+                self._full.discard(account)
+        held_bytes = self._handed_bytes - taken_bytes
+        self._heavy = held_bytes >= self._bytes_max or (self._heavy and held_bytes > self._bytes_max // 2)
+        for partition in relieved:
+            if partition in self._partitions:
+                self._partitions[partition].reasons.discard("map")
+        pause: list[Partition] = []
+        resume: list[Partition] = []
+        for partition, state in self._partitions.items():
+            if self._heavy or state.account in self._full:
+                state.reasons.add("buffer")
+            else:
+                state.reasons.discard("buffer")
+            if "tier" in state.reasons and state.wait_until_ms <= now_ms:
+                state.reasons.discard("tier")
+            if state.paused != bool(state.reasons):
+                state.paused = not state.paused
+                (pause if state.paused else resume).append(partition)
+        return pause, resume
+
+
+def fits_map(outstanding: int, span: int) -> bool:
+    """Whether an offset map of so many unfinished offsets over such a span is sure to fit the commit metadata."""
+    return outstanding <= MAX_UNFINISHED or span <= MAX_SPAN
+
+
+def has_room_again(outstanding: int, span: int) -> bool:
+    """Whether a partition that was paused for its map is read again: half of either bound."""
+    return outstanding <= MAX_UNFINISHED // 2 or span <= MAX_SPAN // 2

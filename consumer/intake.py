@@ -1,0 +1,218 @@
+"""From records to deliveries: what a batch of one partition means, in order.
+
+Invariant: the settler hears of an offset before anybody can have an outcome for it, and every record that is read is
+delivered, finished before, or settled at once as malformed or as not due. A record that may not be taken yet is read
+again later, and so are all behind it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Final, cast
+
+import msgspec
+from confluent_kafka import Message
+
+from fairlane.consumer import settler as to_settler
+from fairlane.consumer.config import TIERS_ACCOUNT, WorkerConfig
+from fairlane.consumer.delivery import Assigned, Delivery, Partition, RawRecord
+from fairlane.consumer.flow import Flow, fits_map, has_room_again
+from fairlane.consumer.ledger import Progress
+from fairlane.consumer.outcome import Deferred, Malformed, Outcome
+from fairlane.consumer.positions import Position
+from fairlane.consumer.settler import Settler
+from fairlane.consumer.tiers import Hop, Wait, hold_limit_ms, read_decision
+from fairlane.topics import routing, wire
+from fairlane.topics.errors import MalformedRecord
+from fairlane.topics.names import Lane, Tier
+from fairlane.topics.task import Task
+
+_logger = logging.getLogger("fairlane.reader")
+
+HEADERS_BYTES: Final = 300
+"""What a record's headers and our own objects are counted as."""
+
+
+class Taken(msgspec.Struct, frozen=True, gc=False):
+    """What a batch led to.
+
+    Attributes:
+        deliveries: tasks that are due, or will be while they wait in memory.
+        read_again_from: the first record that may not be taken yet; the partition is paused.
+    """
+
+    deliveries: list[Delivery]
+    read_again_from: int | None = None
+
+
+class _Reading:
+    """How far one assignment is read; owned by the reader's thread."""
+
+    __slots__ = ("account", "delivered", "lane", "next_offset", "overfull", "position", "tier")
+
+    def __init__(self, position: Position, lane: Lane | None, tier: Tier | None) -> None:
+        self.position = position
+        self.lane = lane
+        self.tier = tier
+        self.account = lane.topic if lane is not None else TIERS_ACCOUNT
+        self.delivered = len(position.restored.unfinished) if position.restored is not None else 0
+        self.next_offset = position.start
+        self.overfull = False
+
+
+class Intake:
+    """Turns records into deliveries; owned by the reader's thread.
+
+    Args:
+        config: of the worker.
+        flow: is told what was handed on, and what must wait.
+        settler: is told what was read.
+    """
+
+    def __init__(self, config: WorkerConfig, flow: Flow, settler: Settler) -> None:
+        self._config = config
+        self._flow = flow
+        self._settler = settler
+        self._lanes = {lane.topic: lane for lane in config.lanes}
+        self._tiers = config.tier_of()
+        self._hold_ms = hold_limit_ms(config.tiers)
+        self._readings: dict[Assigned, _Reading] = {}
+        self._behind: set[Assigned] = set()
+        self.tombstones = 0
+
+    @property
+    def partitions(self) -> list[Partition]:
+        """What is being read."""
+        return [assigned.key for assigned in self._readings]
+
+    def opened(self, assigned: Assigned, position: Position) -> bool:
+        """A partition came; returns whether it starts paused."""
+        lane, tier = self._lanes.get(assigned.topic), self._tiers.get(assigned.topic)
+        reading = _Reading(position, lane, tier)
+        self._readings[assigned] = reading
+        if lane is not None and position.start < position.end:
+            self._behind.add(assigned)
+        self._settler.post(to_settler.Opened(assigned, position.start, position.restored))
+        return self._flow.assigned(assigned.key, reading.account)
+
+    def gone(self, assigned: Sequence[Assigned]) -> None:
+        """Partitions left."""
+        for each in assigned:
+            if self._readings.pop(each, None) is not None:
+                self._flow.gone(each.key)
+            self._behind.discard(each)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether every lane was read to the end that it had, or as far ahead as it may be: then work can begin.
+
+        Until then a fresh worker would start p1 before it has seen that there is a p5.
+        """
+        return bool(self._readings) and all(self._flow.full(assigned.topic) for assigned in self._behind)
+
+    def reached_end(self, assigned: Assigned | None, end: int) -> None:
+        """A partition was read to its end."""
+        if assigned in self._readings:
+            self._behind.discard(assigned)
+            self._settler.post(to_settler.ReachedEnd(assigned, end))
+
+    def relieved(self, progress: Mapping[Assigned, Progress]) -> list[Partition]:
+        """Partitions that were paused for their offset map and have room in it again."""
+        free = []
+        for assigned, reading in self._readings.items():
+            if reading.overfull and assigned in progress:
+                settled = progress[assigned]
+                outstanding = reading.delivered - settled.finished
+                if has_room_again(outstanding, reading.next_offset - settled.watermark):
+                    reading.overfull = False
+                    free.append(assigned.key)
+        return free
+
+    def take(self, assigned: Assigned, batch: Sequence[Message], now_ms: int) -> Taken:
+        """Take a batch of one partition, in order, as far as it may be taken now."""
+        reading = self._readings[assigned]
+        restored = reading.position.restored
+        settled = self._settler.progress.get(assigned) or Progress(reading.position.start, 0)
+        deliveries: list[Delivery] = []
+        offsets: list[int] = []
+        at_once: list[Outcome] = []
+        read_again_from = None
+        size_bytes = 0
+        for message in batch:
+            offset = message.offset() or 0
+            value = message.value()
+            if restored is not None and restored.finished(offset):
+                continue
+            if value is None:
+                self.tombstones += 1
+                continue
+            outstanding = reading.delivered + len(offsets) - settled.finished
+            if not fits_map(outstanding + 1, offset - settled.watermark):
+                self._flow.overfull(assigned.key)
+                reading.overfull = True
+                read_again_from = offset
+                break
+            told = self._understand(assigned, reading, message, value, offset, now_ms)
+            if isinstance(told, Wait):
+                self._flow.wait(assigned.key, told.until_ms)
+                read_again_from = offset
+                break
+            offsets.append(offset)
+            if not isinstance(told, Delivery):
+                at_once.append(told)
+                continue
+            size_bytes += told.size_bytes
+            deliveries.append(told)
+        if offsets:
+            reading.delivered += len(offsets)
+            self._settler.post(to_settler.Delivered(assigned, offsets), *at_once)
+            self._flow.handed(reading.account, len(offsets) - len(at_once), size_bytes)
+        reading.next_offset = (batch[-1].offset() or 0) + 1 if read_again_from is None else read_again_from
+        return Taken(deliveries, read_again_from)
+
+    def _understand(
+        self, assigned: Assigned, reading: _Reading, message: Message, value: bytes, offset: int, now_ms: int
+    ) -> Delivery | Outcome | Wait:
+        key = message.key()
+        headers = cast("Sequence[tuple[str, bytes | None]] | None", message.headers())
+        appended_ms = message.timestamp()[1]
+        lane = reading.lane
+        try:
+            task = wire.decode(
+                assigned.topic,
+                assigned.partition,
+                offset,
+                appended_ms,
+                key,
+                value,
+                headers,
+                lane=lane.topic if lane is not None else None,
+                priority=lane.level if lane is not None else 0,
+                default_type=lane.default_type if lane is not None else None,
+            )
+        except MalformedRecord as error:
+            record = RawRecord(key, value, tuple(headers or ()))
+            return Malformed(assigned, offset, record, str(error), now_ms)
+        if lane is None:
+            task = self._homed(task)
+        restored = reading.position.restored
+        losses = restored.losses.get(offset, 0) if restored is not None else 0
+        size_bytes = len(value) + (len(key) if key else 0) + HEADERS_BYTES
+        delivery = Delivery(task, assigned, offset, reading.account, size_bytes, losses)
+        if task.not_before_ms <= now_ms:
+            return delivery
+        if reading.tier is None:
+            waits_here = self._hold_ms is None or task.not_before_ms - now_ms < self._hold_ms
+            return delivery if waits_here else Deferred(delivery, now_ms)
+        decision = read_decision(reading.tier, appended_ms, task.not_before_ms, now_ms, self._config.tiers)
+        if isinstance(decision, Wait):
+            return decision
+        return Deferred(delivery, now_ms) if isinstance(decision, Hop) else delivery
+
+    def _homed(self, task: Task) -> Task:
+        """A task from a tier runs at the priority of its own lane; if that is no lane of ours, at the nearest one."""
+        if task.lane in self._lanes:
+            return task
+        lane = routing.lane_for(task.priority, self._config.lanes)
+        return msgspec.structs.replace(task, lane=lane.topic, priority=lane.level)

@@ -1,0 +1,161 @@
+"""The settler's books: a tracker for each assignment, what its offset map says, and what has been committed of it.
+
+Invariant: owned by the settler's thread. An entry lives from the assignment's beginning to its end; an outcome whose
+entry is gone belongs to somebody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from fairlane.consumer.assignment import Lease
+from fairlane.consumer.delivery import Assigned
+from fairlane.consumer.offset_map import OffsetMap, encode
+from fairlane.consumer.tracker import PartitionTracker
+
+
+class Progress(NamedTuple):
+    """How far a partition is settled, as the reader is told: totals, so that a late reading errs on the safe side."""
+
+    watermark: int
+    finished: int
+    """Offsets finished since the assignment began."""
+
+
+class OffsetToCommit(NamedTuple):
+    """What a transaction commits for one partition."""
+
+    assigned: Assigned
+    offset: int
+    metadata: str
+
+
+class _Entry:
+    __slots__ = ("changed", "clean", "finished", "losses", "tracker", "watermark_sent")
+
+    def __init__(self, tracker: PartitionTracker, losses: Mapping[int, int]) -> None:
+        self.tracker = tracker
+        self.losses: dict[int, int] = dict(losses)
+        self.finished = 0
+        self.changed = True
+        self.clean = False
+        self.watermark_sent = -1
+
+
+class Ledger:
+    """All trackers of this process."""
+
+    def __init__(self) -> None:
+        self._entries: dict[Assigned, _Entry] = {}
+
+    def open(self, assigned: Assigned, start: int, restored: OffsetMap | None) -> None:
+        """An assignment begins at `start`, with the map that its predecessor committed, if there is one."""
+        self._entries[assigned] = _Entry(PartitionTracker(start, restored), restored.losses if restored else {})
+
+    def drop(self, assigned: Iterable[Assigned]) -> None:
+        """Assignments are over, whatever was open in them."""
+        for each in assigned:
+            self._entries.pop(each, None)
+
+    def drop_all(self) -> None:
+        """Everything is given up."""
+        self._entries.clear()
+
+    def __contains__(self, assigned: Assigned) -> bool:
+        return assigned in self._entries
+
+    def delivered(self, assigned: Assigned, offsets: list[int]) -> None:
+        """Records were read, in ascending order."""
+        entry = self._entries.get(assigned)
+        if entry is not None:
+            entry.tracker.delivered(offsets)
+
+    def reached_end(self, assigned: Assigned, end: int) -> None:
+        """The partition was read to its end."""
+        entry = self._entries.get(assigned)
+        if entry is not None:
+            before = entry.tracker.watermark
+            entry.tracker.reached_end(end)
+            entry.changed |= entry.tracker.watermark != before
+
+    def finished(self, assigned: Assigned, offset: int) -> None:
+        """A record's outcome is about to be settled."""
+        entry = self._entries[assigned]
+        entry.tracker.finished(offset)
+        entry.finished += 1
+        entry.losses.pop(offset, None)
+        entry.changed = True
+
+    def record_losses(self, assigned: Assigned, losses: Mapping[int, int]) -> bool:
+        """Note how many workers died on these offsets; False if the assignment is over."""
+        entry = self._entries.get(assigned)
+        if entry is None:
+            return False
+        entry.losses.update(losses)
+        entry.changed = True
+        return True
+
+    def leave_clean(self, assigned: Iterable[Assigned]) -> None:
+        """The next commit of these says that their owner left in good order."""
+        for each in assigned:
+            entry = self._entries.get(each)
+            if entry is not None:
+                entry.clean = entry.changed = True
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a commit would say anything new."""
+        return any(entry.changed for entry in self._entries.values())
+
+    def to_commit(self, lease: Lease, apart: Iterable[tuple[Assigned, int]] = ()) -> list[OffsetToCommit]:
+        """What is new of every assignment that the lease holds.
+
+        Args:
+            lease: the one that the transaction runs under.
+            apart: offsets that are finished but whose records go into a later transaction: still open in this one.
+        """
+        reopened: dict[Assigned, list[int]] = {}
+        for assigned, offset in apart:
+            reopened.setdefault(assigned, []).append(offset)
+        offsets = []
+        for assigned, entry in self._entries.items():
+            if entry.changed and lease.holds(assigned):
+                snapshot = entry.tracker.snapshot(entry.clean, entry.losses)
+                if assigned in reopened:
+                    snapshot = _with_open(snapshot, reopened[assigned])
+                offsets.append(OffsetToCommit(assigned, snapshot.watermark, encode(snapshot)))
+        return offsets
+
+    def committed(self, offsets: Iterable[OffsetToCommit], apart: Iterable[tuple[Assigned, int]] = ()) -> None:
+        """A transaction with these is in Kafka; of those apart there is more to say."""
+        open_still = {assigned for assigned, _ in apart}
+        for each in offsets:
+            entry = self._entries.get(each.assigned)
+            if entry is not None:
+                entry.changed = each.assigned in open_still
+                entry.watermark_sent = each.offset
+
+    def progress(self) -> Mapping[Assigned, Progress]:
+        """How far everything is, for the reader; a new frozen mapping."""
+        return MappingProxyType(
+            {
+                assigned: Progress(max(entry.watermark_sent, 0), entry.finished)
+                for assigned, entry in self._entries.items()
+            }
+        )
+
+
+def _with_open(snapshot: OffsetMap, offsets: Iterable[int]) -> OffsetMap:
+    """The map with some of its finished offsets open again."""
+    unfinished = tuple(sorted({*snapshot.unfinished, *offsets}))
+    return OffsetMap(
+        watermark=min(snapshot.watermark, unfinished[0]),
+        highest_finished=max(snapshot.highest_finished, snapshot.watermark - 1),
+        unfinished=tuple(
+            offset for offset in unfinished if offset <= max(snapshot.highest_finished, snapshot.watermark - 1)
+        ),
+        losses=snapshot.losses,
+        clean=snapshot.clean,
+    )

@@ -1,0 +1,174 @@
+"""Taking tasks one by one: dequeue, ack, nack, over the same reader, feed and settler that a worker runs on.
+
+Invariant: a task that was dequeued is open until it is acknowledged or given back; one whose caller dies is delivered to
+somebody else. The lock makes whoever holds it the driver of the feed.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from fairlane.consumer.config import WorkerConfig
+from fairlane.consumer.delivery import Delivery
+from fairlane.consumer.engine import Engine
+from fairlane.consumer.outcome import Completed, Malformed, Outcome
+from fairlane.consumer.retry import RetryPolicy
+from fairlane.consumer.signals import RetryLater
+from fairlane.consumer.verdict import failed
+from fairlane.topics.clock import now_ms
+from fairlane.topics.errors import UsageError
+from fairlane.topics.task import Task
+
+SETTLE_TIMEOUT_S: Final = 30.0
+
+
+class Nacked(Exception):
+    """What a task that was given back without an error failed with."""
+
+
+class Pull:
+    """A member of the queue's consumer group whose tasks the caller runs.
+
+    Args:
+        config: of the worker that this is; its concurrency bounds the tasks that are open at once.
+        retry: what becomes of a task that is given back.
+    """
+
+    def __init__(self, config: WorkerConfig, retry: RetryPolicy) -> None:
+        self._config = config
+        self._retry = retry
+        self._changed = threading.Condition()
+        self._engine = Engine(config, {}, wake=self._wake, on_crash=self._crashed, on_settled=self._settled)
+        self._open: dict[str, tuple[Delivery, int]] = {}
+        self._settling: set[str] = set()
+        self._crash: BaseException | None = None
+        self._started_at: float | None = None
+
+    def dequeue(self, timeout_s: float) -> Task | None:
+        """The next task to run, by priority and weight; None if none came in time.
+
+        Args:
+            timeout_s: how long to wait, seconds.
+        """
+        ends_at = time.monotonic() + timeout_s
+        with self._changed:
+            self._start()
+            while True:
+                self._raise_crash()
+                assert self._started_at is not None
+                if time.monotonic() - self._started_at >= self._config.start_wait_s:
+                    self._engine.feed.begin()
+                moment_ms = now_ms()
+                self._engine.feed.refresh(moment_ms)
+                room = self._config.concurrency - len(self._open)
+                for delivery in self._engine.feed.take(min(1, room)):
+                    self._open[delivery.task.id] = (delivery, moment_ms)
+                    return delivery.task
+                left_s = ends_at - time.monotonic()
+                if left_s <= 0:
+                    return None
+                due_ms = self._engine.feed.next_due_ms
+                nap_s = 0.1 if due_ms is None else max(0.001, min(0.1, (due_ms - moment_ms) / 1000))
+                self._changed.wait(min(left_s, nap_s))
+
+    def ack(self, task_id: str, result: Any = None) -> None:
+        """The task is done; returns when its result and its offset are in Kafka.
+
+        Args:
+            task_id: of a task that was dequeued here.
+            result: anything that JSON can say.
+
+        Raises:
+            UsageError: the task is not open here, or the result is no JSON.
+        """
+        try:
+            encoded = msgspec.json.encode(result)
+        except TypeError as error:
+            raise UsageError(f"the result of task {task_id} is no JSON: {error}", "Return what JSON can say") from error
+        delivery, started_ms = self._take_open(task_id)
+        self._settle(delivery, Completed(delivery, started_ms, now_ms(), encoded))
+
+    def nack(self, task_id: str, delay_s: float | None = None, error: str | None = None) -> None:
+        """The attempt failed: the task is retried, or dead after its last attempt; returns when that is in Kafka.
+
+        Args:
+            task_id: of a task that was dequeued here.
+            delay_s: how long it waits, seconds; None leaves it to the retry policy.
+            error: what went wrong.
+
+        Raises:
+            UsageError: the task is not open here.
+        """
+        delivery, started_ms = self._take_open(task_id)
+        cause = Nacked(error or "given back") if delay_s is None else RetryLater(delay_s, error or "given back")
+        unit = random.random()  # noqa: S311 - jitter, not secrecy
+        outcome = failed(delivery, self._retry, cause, started_ms=started_ms, now_ms=now_ms(), unit=unit)
+        self._settle(delivery, outcome)
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Leave the group; tasks that are still open are delivered to somebody else."""
+        with self._changed:
+            if self._started_at is None:
+                return
+            for delivery, _ in self._open.values():
+                self._engine.feed.done(delivery, now_ms())
+            self._open.clear()
+        self._engine.stop(timeout_s)
+
+    @property
+    def open(self) -> int:
+        """Tasks that were dequeued and are neither acknowledged nor given back."""
+        return len(self._open)
+
+    def _start(self) -> None:
+        if self._started_at is None:
+            self._started_at = time.monotonic()
+            self._engine.start()
+
+    def _take_open(self, task_id: str) -> tuple[Delivery, int]:
+        with self._changed:
+            self._raise_crash()
+            found = self._open.pop(task_id, None)
+        if found is None:
+            raise UsageError(f"task {task_id} is not open here", "Acknowledge a task once, where it was dequeued")
+        return found
+
+    def _settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        with self._changed:
+            self._settling.add(delivery.task.id)
+            self._engine.settler.post(outcome)
+            self._engine.feed.done(delivery, now_ms())
+            done = self._changed.wait_for(
+                lambda: delivery.task.id not in self._settling or self._crash is not None, SETTLE_TIMEOUT_S
+            )
+            self._raise_crash()
+        if not done:
+            raise TimeoutError(f"task {delivery.task.id} was not settled within {SETTLE_TIMEOUT_S:g} s")
+
+    def _settled(self, outcomes: Sequence[Outcome]) -> None:
+        with self._changed:
+            for outcome in outcomes:
+                if not isinstance(outcome, Malformed):
+                    self._settling.discard(outcome.delivery.task.id)
+            self._changed.notify_all()
+
+    def _wake(self) -> None:
+        # Whoever brings something new drives the feed: a revocation must not wait for the caller's next dequeue.
+        with self._changed:
+            self._engine.feed.refresh(now_ms())
+            self._changed.notify_all()
+
+    def _crashed(self, error: BaseException) -> None:
+        with self._changed:
+            self._crash = error
+            self._changed.notify_all()
+
+    def _raise_crash(self) -> None:
+        if self._crash is not None:
+            raise self._crash

@@ -1,0 +1,286 @@
+"""The reader: one thread, the only one that ever calls the Kafka consumer.
+
+Invariant: it never waits for work, so a task may run for hours; it waits only at a revocation, for a bounded time, so
+that what is being settled is settled before the partition has a new owner. After every poll it publishes one frozen
+lease. Everybody else hands it messages.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from fairlane.consumer import settler as to_settler
+from fairlane.consumer.assignment import NO_LEASE, Assignment, Lease
+from fairlane.consumer.config import TIERS_ACCOUNT, WorkerConfig
+from fairlane.consumer.delivery import Assigned, Partition
+from fairlane.consumer.feed import Feed
+from fairlane.consumer.flow import Flow, Limit, limits_by_weight
+from fairlane.consumer.intake import Intake
+from fairlane.consumer.positions import Positions
+from fairlane.consumer.settler import Settler
+from fairlane.topics.clock import now_ms
+
+_logger = logging.getLogger("fairlane.reader")
+
+BATCH_MAX: Final = 500
+POLL_S: Final = 0.1
+POLL_HELD_BACK_S: Final = 0.005
+COMMITTED_TIMEOUT_S: Final = 5.0
+SESSION_TIMEOUT_MS: Final = 6_000
+REJOIN_BACKOFF_S: Final = 1.0
+
+
+class ConsumerLost(Exception):
+    """The consumer can do no more and is made anew: it was fenced, or its instance id is not free yet."""
+
+
+class Reader:
+    """Owns the reading thread, the consumer, and which partitions are held.
+
+    Args:
+        config: of the worker.
+        settler: is told what was read, before anybody can have an outcome for it.
+        feed: takes the tasks.
+        on_crash: told of an error that is a bug; the worker must end.
+    """
+
+    def __init__(
+        self, config: WorkerConfig, settler: Settler, feed: Feed, *, on_crash: Callable[[BaseException], None]
+    ) -> None:
+        self._config = config
+        self._settler = settler
+        self._feed = feed
+        self._on_crash = on_crash
+        self._assignment = Assignment()
+        weights = {lane.topic: lane.weight for lane in config.lanes}
+        limits = limits_by_weight(weights, config.buffer_records)
+        limits[TIERS_ACCOUNT] = Limit(config.delayed_max, config.delayed_max // 2)
+        self._flow = Flow(limits, config.buffer_bytes)
+        self._intake = Intake(config, self._flow, settler)
+        self._commands: deque[Callable[[Consumer], None]] = deque()
+        self._stopping = threading.Event()
+        self._draining = False
+        self._thread = threading.Thread(target=self._run, name="fairlane-reader", daemon=True)
+        self.lease: Lease = NO_LEASE
+        self.last_poll = time.monotonic()
+        self.rejoins = 0
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def drain(self) -> None:
+        """Take no new record from now on, and stay a member of the group."""
+        self._commands.append(self._pause_all)
+
+    def begin_anew(self) -> None:
+        """Everything read so far is void: read it again, under new epochs, from what is committed."""
+        self._commands.append(self._reset)
+
+    def stop(self, timeout_s: float) -> bool:
+        """Leave the group in good order; whether that was done in time."""
+        self._stopping.set()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def held(self) -> list[Assigned]:
+        """The partitions that this process holds."""
+        return self._assignment.held
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                try:
+                    self._read()
+                except ConsumerLost as lost:
+                    self.rejoins += 1
+                    _logger.warning("%s; joining again", lost)
+                    self._forget(list(self._intake.partitions))
+                    self._stopping.wait(REJOIN_BACKOFF_S)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
+            self._on_crash(error)
+
+    def _read(self) -> None:
+        consumer = Consumer(self._properties(), logger=_logger)
+        topics = [lane.topic for lane in self._config.lanes] + list(self._config.tier_of())
+        try:
+            consumer.subscribe(topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+            while not self._stopping.is_set():
+                self._turn(consumer)
+        finally:
+            # Leaving calls on_revoke, which settles what is open; a consumer that was lost has nothing to settle.
+            consumer.close()
+
+    def _properties(self) -> dict[str, Any]:
+        properties = self._config.connection.consumer(
+            # A tenth of a second is what a paused and resumed partition waits at most for its next fetch.
+            fetch_wait_max_ms=100,
+            queued_min_messages=2_000,
+            queued_max_messages_kbytes=16_384,
+        )
+        properties |= {
+            "group.id": self._config.names.group,
+            # KIP-848: the classic protocol with cooperative-sticky lost track under restarts (22,926 duplicates of
+            # 120,000). `range` gives every worker the same partitions of every lane, so that each can put p5 first.
+            "group.protocol": "consumer",
+            "group.remote.assignor": "range",
+            "enable.partition.eof": True,
+            # Never a silent jump: where offsets are out of range, Intake decides and says so.
+            "auto.offset.reset": "error",
+            "max.poll.interval.ms": 300_000,
+        }
+        if self._config.instance_id is not None:
+            properties["group.instance.id"] = self._config.instance_id
+        return properties
+
+    def _turn(self, consumer: Consumer) -> None:
+        while self._commands:
+            self._commands.popleft()(consumer)
+        message = consumer.poll(self._patience_s())
+        self.last_poll = time.monotonic()
+        if message is not None:
+            # poll and then drain what is there: consume(n, t) alone waits for n or t.
+            self._take([message, *consumer.consume(BATCH_MAX, 0)], consumer)
+        if not self._draining:
+            self._regulate(consumer)
+        self.lease = self._assignment.lease(consumer.consumer_group_metadata())
+        self._feed.begin_when(self._intake.caught_up)
+
+    def _patience_s(self) -> float:
+        patience_s = POLL_HELD_BACK_S if self._flow.held_back else POLL_S
+        due_ms = self._flow.next_due_ms
+        if due_ms is not None:
+            patience_s = min(patience_s, max(0.0, (due_ms - now_ms()) / 1000))
+        return patience_s
+
+    def _take(self, messages: list[Message], consumer: Consumer) -> None:
+        records: dict[Partition, list[Message]] = {}
+        for message in messages:
+            partition = (message.topic() or "", message.partition() or 0)
+            error = message.error()
+            if error is None:
+                records.setdefault(partition, []).append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                # Records of this partition in the batch come before its end.
+                self._hand_on(partition, records.pop(partition, []), consumer)
+                self._intake.reached_end(self._assignment.get(*partition), message.offset() or 0)
+            else:
+                self._failed(error, partition, consumer)
+        for partition, batch in records.items():
+            self._hand_on(partition, batch, consumer)
+
+    def _hand_on(self, partition: Partition, batch: list[Message], consumer: Consumer) -> None:
+        assigned = self._assignment.get(*partition)
+        if not batch or assigned is None:
+            return
+        taken = self._intake.take(assigned, batch, now_ms())
+        if taken.read_again_from is not None:
+            # What was fetched beyond is not kept: the partition is paused, and pausing throws it away anyhow.
+            consumer.seek(TopicPartition(*partition, taken.read_again_from))
+        if taken.deliveries:
+            self._feed.post(taken.deliveries)
+
+    def _regulate(self, consumer: Consumer) -> None:
+        relieved = self._intake.relieved(self._settler.progress)
+        feed = self._feed
+        pause, resume = self._flow.update(feed.taken, feed.taken_bytes, relieved, now_ms())
+        if pause:
+            consumer.pause([TopicPartition(*partition) for partition in pause])
+        if resume:
+            consumer.resume([TopicPartition(*partition) for partition in resume])
+
+    def _pause_all(self, consumer: Consumer) -> None:
+        self._draining = True
+        consumer.pause(consumer.assignment())
+
+    def _failed(self, error: KafkaError, partition: Partition, consumer: Consumer) -> None:
+        if error.fatal() or error.code() in (KafkaError.UNRELEASED_INSTANCE_ID, KafkaError.FENCED_INSTANCE_ID):
+            raise ConsumerLost(f"the consumer was lost: {error.name()}")
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):  # noqa: SLF001
+            if self._assignment.get(*partition) is not None:
+                self._begin(consumer, [partition])
+            return
+        level = logging.INFO if error.retriable() else logging.WARNING
+        _logger.log(level, "reading: %s", error, extra={"topic": partition[0], "kafka_error": error.name()})
+
+    # What the group coordinator says; called from within poll and close, on this thread.
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._begin(consumer, [(each.topic, each.partition) for each in partitions], incremental=True)
+
+    def _begin(self, consumer: Consumer, partitions: list[Partition], *, incremental: bool = False) -> None:
+        """Take partitions under new epochs, from what is committed of them."""
+        positions = Positions(self._config, consumer).find(partitions, self._stopping.is_set)
+        starts = []
+        paused: list[TopicPartition] = []
+        resumed: list[TopicPartition] = []
+        for assigned in self._assignment.assign(partitions):
+            position = positions[assigned.key]
+            start = TopicPartition(assigned.topic, assigned.partition, position.start)
+            starts.append(start)
+            starts_paused = self._intake.opened(assigned, position)
+            # After the settler heard of it: what the feed wants committed of it goes to the settler's books.
+            self._feed.take_over(assigned, position.restored, position.end)
+            (paused if starts_paused or self._draining else resumed).append(start)
+        if incremental:
+            consumer.incremental_assign(starts)
+        else:
+            for start in starts:
+                consumer.seek(start)
+        # Pause state survives a partition's round trip to another worker: say it for every one.
+        if paused:
+            consumer.pause(paused)
+        if resumed:
+            consumer.resume(resumed)
+        _logger.info("assigned %d partitions", len(partitions), extra={"held": len(self._assignment.held)})
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        going = [(each.topic, each.partition) for each in partitions]
+        closing = self._assignment.close(going)
+        ends_at = time.monotonic() + self._config.revoke_grace_s
+        if closing:
+            # Running attempts get a bounded time; what had not started is read again by the next owner.
+            self._feed.revoke(closing, self._config.revoke_grace_s)
+            done = threading.Event()
+            self._settler.post(to_settler.Closing(tuple(closing), done))
+            if not done.wait(max(1.0, ends_at - time.monotonic())):
+                _logger.warning("%d partitions left before everything in them was settled", len(closing))
+        self._leave(going, closing)
+        consumer.incremental_unassign(partitions)
+
+    def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Somebody else has them already: nothing of theirs may be settled any more."""
+        going = [(each.topic, each.partition) for each in partitions]
+        _logger.warning("lost %d partitions", len(going))
+        self._forget(going)
+        consumer.incremental_unassign(partitions)
+
+    def _forget(self, going: list[Partition]) -> None:
+        lost = self._assignment.close(going)
+        self._feed.revoke(lost, 0)
+        self._leave(going, lost)
+
+    def _leave(self, going: list[Partition], closing: list[Assigned]) -> None:
+        """The barrier: after this no transaction is open that could send offsets of what left."""
+        self._assignment.gone(going)
+        self._intake.gone(closing)
+        self.lease = self._assignment.lease(self.lease.metadata)
+        self._settler.post(to_settler.Dropped(tuple(closing)))
+        if not self._settler.wait_past(self.lease.number, self._config.revoke_grace_s):
+            _logger.warning("a settlement was still open when its partitions left")
+
+    def _reset(self, consumer: Consumer) -> None:
+        partitions = [assigned.key for assigned in self._assignment.held]
+        self._forget(partitions)
+        try:
+            self._begin(consumer, partitions)
+        except KafkaException as error:
+            raise ConsumerLost(f"could not begin anew: {error}") from error

@@ -1,0 +1,201 @@
+"""From an outcome to the records that tell of it: status, reply, tier, DLQ, outbox.
+
+Invariant: a pure function of the outcome. Whatever it makes is written in the same transaction as the offset of the
+record that the outcome settles, so the retry, the status and the offset move together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from fairlane.consumer.outcome import (
+    Completed,
+    Dead,
+    Deferred,
+    Expired,
+    HandedBack,
+    Malformed,
+    OutboxRecord,
+    Outcome,
+    Retrying,
+)
+from fairlane.consumer.settlement import THRIFT_MAX, Settling
+from fairlane.topics import events, letters, routing, wire
+from fairlane.topics.events import ErrorInfo, Reason, StatusEvent
+from fairlane.topics.names import QueueNames, Tier
+from fairlane.topics.task import Origin, Task
+
+Headers = Sequence[tuple[str, bytes | None]]
+NO_PARTITION = -1
+"""Lets the partitioner choose."""
+
+
+class Record(NamedTuple):
+    """A record to produce."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    partition: int = NO_PARTITION
+
+
+@dataclass(frozen=True)
+class Settles:
+    """Makes the records of outcomes.
+
+    Attributes:
+        names: of the queue's topics.
+        tiers: ascending.
+        worker: name of this worker.
+    """
+
+    names: QueueNames
+    tiers: tuple[Tier, ...]
+    worker: str
+
+    def records(self, settling: Settling) -> list[Record]:
+        """Everything that settling this outcome writes, in order."""
+        return list(self._records(settling.outcome, settling.thrift))
+
+    def _records(self, outcome: Outcome, thrift: int) -> Iterator[Record]:
+        match outcome:
+            case Completed():
+                yield from map(_of_outbox, outcome.outbox)
+                event = self._event(outcome, "completed", result=msgspec.Raw(outcome.result))
+                yield from self._terminal(outcome.delivery.task, event)
+            case Retrying():
+                yield self._hop(outcome.task, outcome.finished_ms)
+                due_ms = outcome.task.not_before_ms
+                yield self._status(
+                    outcome.delivery.task, self._event(outcome, "retrying", error=outcome.error, due_ms=due_ms)
+                )
+            case Dead():
+                yield from self._letter_of(outcome, outcome.reason, outcome.error, thrift)
+                event = self._event(outcome, "failed", reason=outcome.reason, error=_cut(outcome.error, thrift))
+                yield from self._terminal(outcome.delivery.task, event)
+            case Expired():
+                yield from self._letter_of(outcome, "expired", None, thrift)
+                yield from self._terminal(outcome.delivery.task, self._event(outcome, "expired", reason="expired"))
+            case Deferred():
+                yield self._hop(outcome.delivery.kept, outcome.finished_ms)
+            case HandedBack():
+                task = outcome.delivery.kept
+                yield self._hop(msgspec.structs.replace(task, handbacks=task.handbacks + 1), outcome.finished_ms)
+            case Malformed():
+                yield from self._malformed(outcome, thrift)
+
+    def _event(
+        self,
+        outcome: Completed | Retrying | Dead | Expired,
+        state: events.State,
+        *,
+        due_ms: int = 0,
+        reason: str = "",
+        error: ErrorInfo | None = None,
+        result: msgspec.Raw = events.NO_RESULT,
+    ) -> StatusEvent:
+        delivery = outcome.delivery
+        task = delivery.task
+        return StatusEvent(
+            id=task.id,
+            type=task.type,
+            state=state,
+            lane=task.lane,
+            attempt=task.attempt,
+            max_attempts=task.max_attempts,
+            enqueued_ms=task.enqueued_ms,
+            started_ms=0 if isinstance(outcome, Expired) else outcome.started_ms,
+            finished_ms=outcome.finished_ms,
+            due_ms=due_ms,
+            worker=self.worker,
+            topic=delivery.assigned.topic,
+            partition=delivery.assigned.partition,
+            offset=delivery.offset,
+            trace_id=task.traceparent[3:35],
+            reason=reason,
+            error=error,
+            result=result,
+        )
+
+    def _terminal(self, task: Task, event: StatusEvent) -> Iterator[Record]:
+        yield self._status(task, event)
+        topic, colon, partition = task.reply_to.rpartition(":")
+        # A foreign client may write anything there; a reply that names no partition of ours is not sent.
+        if colon and topic == self.names.replies and partition.isdecimal() and len(partition) < 6:
+            yield Record(topic, task.id.encode(), events.encode(event), (), int(partition))
+
+    def _status(self, task: Task, event: StatusEvent) -> Record:
+        origin = (("fairlane-origin", str(task.origin).encode()),)
+        return Record(self.names.status, task.id.encode(), events.encode(event), origin)
+
+    def _hop(self, task: Task, now_ms: int) -> Record:
+        topic = routing.topic_for(task, self.names, self.tiers, now_ms)
+        return Record(topic, task.key, task.value, wire.hop(task))
+
+    def _letter_of(
+        self, outcome: Dead | Expired, reason: Reason, error: ErrorInfo | None, thrift: int
+    ) -> Iterator[Record]:
+        if thrift >= THRIFT_MAX:
+            return
+        delivery = outcome.delivery
+        task = delivery.task
+        headers = letters.dead_letter(
+            task.headers,
+            task=task,
+            reason=reason,
+            error=_cut(error, thrift),
+            topic=delivery.assigned.topic,
+            partition=delivery.assigned.partition,
+            offset=delivery.offset,
+            group=self.names.group,
+            now_ms=outcome.finished_ms,
+        )
+        yield Record(self.names.dlq, task.key, task.value, headers)
+
+    def _malformed(self, outcome: Malformed, thrift: int) -> Iterator[Record]:
+        origin = Origin(outcome.assigned.topic, outcome.assigned.partition, outcome.offset)
+        error = ErrorInfo("MalformedRecord", outcome.problem)
+        if thrift < THRIFT_MAX:
+            headers = letters.dead_letter(
+                outcome.record.headers,
+                task=None,
+                reason="malformed",
+                error=error,
+                topic=origin.topic,
+                partition=origin.partition,
+                offset=origin.offset,
+                group=self.names.group,
+                now_ms=outcome.finished_ms,
+            )
+            yield Record(self.names.dlq, outcome.record.key, outcome.record.value, headers)
+        task = Task(id=str(origin), type="", payload=b"", lane=origin.topic, origin=origin)
+        event = StatusEvent(
+            id=task.id,
+            type="",
+            state="failed",
+            lane=origin.topic,
+            finished_ms=outcome.finished_ms,
+            worker=self.worker,
+            topic=origin.topic,
+            partition=origin.partition,
+            offset=origin.offset,
+            reason="malformed",
+            error=error,
+        )
+        yield self._status(task, event)
+
+
+def _of_outbox(record: OutboxRecord) -> Record:
+    return Record(record.topic, record.key, record.value, record.headers)
+
+
+def _cut(error: ErrorInfo | None, thrift: int) -> ErrorInfo | None:
+    """The error, without its traceback and most of its message once its record was too large."""
+    if error is None or thrift == 0:
+        return error
+    return ErrorInfo(error.type[:100], error.message[:200])

@@ -1,0 +1,140 @@
+"""The decisions of a settlement: what goes into a transaction, and what follows when a step of it fails.
+
+Invariant: nothing is ever half settled. A failed step is called again, or the whole transaction is aborted and what the
+newest lease still holds is settled again, or the producer is given up together with every partition. One bad outcome
+never blocks the others: it is named by the record that Kafka refused, or found by halving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+import msgspec
+
+from fairlane.consumer.assignment import Lease
+from fairlane.consumer.outcome import Completed, Dead, Malformed, Outcome, Retrying, assigned_of
+from fairlane.topics.events import ErrorInfo
+
+
+class ErrorFlags(NamedTuple):
+    """What librdkafka says of an error of a transactional call, by its own flags."""
+
+    code: str
+    retriable: bool = False
+    requires_abort: bool = False
+    fatal: bool = False
+
+
+class Next(Enum):
+    """What follows a failed call."""
+
+    AGAIN = "the same call again"
+    ABORT = "abort, then settle again what the newest lease still holds"
+    GIVE_UP = "a new producer; every partition is given up and begun anew"
+
+
+class Call(Enum):
+    """The calls of a transaction, in order."""
+
+    BEGIN = "begin_transaction"
+    SEND_OFFSETS = "send_offsets_to_transaction"
+    COMMIT = "commit_transaction"
+    ABORT = "abort_transaction"
+
+
+def after(call: Call, error: ErrorFlags, *, tries: int, tries_max: int = 20) -> Next:
+    """What follows when a call failed.
+
+    The order matters: an error may be both retriable and one that requires an abort, and an abort may itself be
+    retriable (treating every error as a reason to abort crashed under broker failures).
+
+    Args:
+        call: the one that failed.
+        error: its flags.
+        tries: how often it was made, at least 1.
+        tries_max: a call that stays retriable for so long is aborted, and an abort that does gives the producer up.
+    """
+    if error.fatal:
+        return Next.GIVE_UP
+    if call is Call.ABORT:
+        return Next.AGAIN if error.retriable and tries < tries_max else Next.GIVE_UP
+    if error.requires_abort:
+        return Next.ABORT
+    if error.retriable and tries < tries_max:
+        return Next.AGAIN
+    # A begin that fails without a flag means that the producer is not in the state that we think it is in.
+    return Next.GIVE_UP if call is Call.BEGIN else Next.ABORT
+
+
+class Settling(msgspec.Struct, frozen=True, gc=False):
+    """An outcome on its way into a transaction; `thrift` counts how often its records were too large for Kafka."""
+
+    outcome: Outcome
+    thrift: int = 0
+
+
+def still_ours(settling: Iterable[Settling], lease: Lease) -> tuple[list[Settling], list[Settling]]:
+    """Split into what the lease holds and what somebody else settles."""
+    ours: list[Settling] = []
+    stale: list[Settling] = []
+    for each in settling:
+        (ours if lease.holds(assigned_of(each.outcome)) else stale).append(each)
+    return ours, stale
+
+
+class Refusal(NamedTuple):
+    """Kafka refused a record for good: of which outcome (its place in the batch), on which topic, and how."""
+
+    outcome: int
+    topic: str
+    code: str
+    detail: str
+
+
+TOO_LARGE = frozenset({"MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE", "_MSG_SIZE_TOO_LARGE", "INVALID_MSG_SIZE"})
+THRIFT_MAX = 3
+"""After so many refusals for size the dead letter is dropped too: its record stays where it was read from."""
+
+
+def spared(settling: Sequence[Settling], refusals: Sequence[Refusal], own: frozenset[str]) -> list[Settling] | None:
+    """The batch again, with each refused outcome replaced by one that Kafka can take; None if no replacement helps.
+
+    A record of the outbox that is refused for whatever reason is the handler's doing. One of ours is replaced only for
+    its size: a missing topic or a missing right is mended by an operator, and nothing is dropped meanwhile.
+
+    Args:
+        settling: the batch that was aborted.
+        refusals: what was refused in it.
+        own: the topics that are fairlane's.
+    """
+    named: Mapping[int, Refusal] = {
+        refusal.outcome: refusal for refusal in refusals if refusal.topic not in own or refusal.code in TOO_LARGE
+    }
+    if not named:
+        return None
+    return [_spare(each, named[index], own) if index in named else each for index, each in enumerate(settling)]
+
+
+def _spare(settling: Settling, refusal: Refusal, own: frozenset[str]) -> Settling:
+    outcome = settling.outcome
+    detail = ErrorInfo(refusal.code, f"Kafka refused a record on topic {refusal.topic}: {refusal.detail}")
+    if isinstance(outcome, Completed):
+        reason = "result_too_large" if refusal.topic in own else "outbox_failed"
+        dead = Dead(outcome.delivery, outcome.started_ms, outcome.finished_ms, reason, detail)  # type: ignore[arg-type]
+        return Settling(dead)
+    if isinstance(outcome, Retrying):
+        return Settling(Dead(outcome.delivery, outcome.started_ms, outcome.finished_ms, "max_attempts", outcome.error))
+    return Settling(outcome, settling.thrift + 1)
+
+
+def halves(settling: Sequence[Settling]) -> tuple[Sequence[Settling], Sequence[Settling]]:
+    """Two halves of a batch that fails without a name for its cause."""
+    middle = len(settling) // 2
+    return settling[:middle], settling[middle:]
+
+
+def is_lost_for_good(settling: Settling) -> bool:
+    """Whether even its dead letter is too large for the DLQ, so that only its status tells of it."""
+    return settling.thrift >= THRIFT_MAX and isinstance(settling.outcome, Dead | Malformed)

@@ -1,0 +1,342 @@
+"""The settler: group commit of outcomes, as databases do it.
+
+Invariant: one thread, the only one that calls the transactional producer and the only one that knows which offsets are
+finished. It takes all outcomes that have arrived and the newest lease, drops what somebody else owns by now, and writes
+the rest with the offsets they free in one transaction; meanwhile the next batch gathers.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from fairlane.consumer.assignment import Lease
+from fairlane.consumer.config import WorkerConfig
+from fairlane.consumer.delivery import Assigned
+from fairlane.consumer.ledger import Ledger, Progress
+from fairlane.consumer.linger import Linger
+from fairlane.consumer.offset_map import OffsetMap
+from fairlane.consumer.outcome import Outcome, assigned_of, offset_of
+from fairlane.consumer.settle_records import Record, Settles
+from fairlane.consumer.settlement import Refusal, Settling, halves, is_lost_for_good, spared, still_ours
+from fairlane.consumer.transaction import Aborted, ProducerGivenUp, TransactionalProducer
+from fairlane.topics import tracing
+
+_logger = logging.getLogger("fairlane.settler")
+
+WATERMARK_DELAY_S: Final = 0.2
+"""How long a new watermark that no outcome brings waits for company."""
+GATHERING: Final = 16
+STUCK_BACKOFF_S: Final = 1.0
+BISECT_AFTER: Final = 5
+
+
+class Opened(NamedTuple):
+    """A partition came: its tracker starts here, with the map of its last owner."""
+
+    assigned: Assigned
+    start: int
+    restored: OffsetMap | None
+
+
+class Delivered(NamedTuple):
+    """Records were read; said before anybody can have an outcome for them."""
+
+    assigned: Assigned
+    offsets: list[int]
+
+
+class ReachedEnd(NamedTuple):
+    """The partition was read to its end."""
+
+    assigned: Assigned
+    end: int
+
+
+class RecordLosses(NamedTuple):
+    """Commit that workers died on these offsets, then call `done`: only then may they start."""
+
+    assigned: Assigned
+    losses: Mapping[int, int]
+    done: Callable[[], None]
+
+
+class Closing(NamedTuple):
+    """Settle all that came before, say that we leave in good order, and set `done`."""
+
+    assigned: tuple[Assigned, ...]
+    done: threading.Event
+
+
+class Dropped(NamedTuple):
+    """These are lost: whatever is open in them is somebody else's."""
+
+    assigned: tuple[Assigned, ...]
+
+
+class Stop(NamedTuple):
+    """Settle all that came before, and end."""
+
+
+Message = Opened | Delivered | ReachedEnd | RecordLosses | Closing | Dropped | Stop | Outcome
+_URGENT = (RecordLosses, Closing, Stop)
+
+
+class Settler:
+    """Owns the settling thread.
+
+    Args:
+        config: of the worker.
+        lease: gives the newest lease.
+        on_settled: told of outcomes that are in Kafka, on this thread.
+        on_given_up: told that everything read so far must be read anew under new epochs.
+        on_crash: told of an error that is a bug; the worker must end.
+    """
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        lease: Callable[[], Lease],
+        *,
+        on_settled: Callable[[Sequence[Outcome]], None],
+        on_given_up: Callable[[], None],
+        on_crash: Callable[[BaseException], None],
+    ) -> None:
+        self._config = config
+        self._lease = lease
+        self._on_settled = on_settled
+        self._on_given_up = on_given_up
+        self._on_crash = on_crash
+        self._inbox: deque[Message] = deque()
+        self._bell = threading.Event()
+        self._urgent = threading.Event()
+        self._ending = threading.Event()
+        self._in_transaction: Lease | None = None
+        self._idle = threading.Condition()
+        self._ledger = Ledger()
+        self._linger = Linger(config.linger_max_s)
+        self._settles = Settles(config.names, config.tiers, config.worker)
+        names = config.names
+        self._own = frozenset({names.status, names.dlq, names.replies, *map(names.tier, config.tiers)}) | frozenset(
+            lane.topic for lane in config.lanes
+        )
+        self._losses: list[RecordLosses] = []
+        self._producer: TransactionalProducer | None = None
+        self._thread = threading.Thread(target=self._run, name="fairlane-settler", daemon=True)
+        self.progress: Mapping[Assigned, Progress] = MappingProxyType({})
+        self.last_commit: float = time.monotonic()
+        self.unsettled = 0
+
+    @property
+    def transactional_id(self) -> str:
+        """The id under which this process settles; a heartbeat announces it."""
+        return self._config.transactional_id_prefix
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def post(self, *messages: Message) -> None:
+        """Tell the settler something; any thread, never blocks."""
+        self._inbox.extend(messages)
+        if any(isinstance(message, _URGENT) for message in messages):
+            self._urgent.set()
+        self._bell.set()
+
+    @property
+    def backlog(self) -> int:
+        """Outcomes that wait or are being settled."""
+        return len(self._inbox) + self.unsettled
+
+    def wait_past(self, number: int, timeout_s: float) -> bool:
+        """Wait until no transaction is open that began under a lease older than `number`; whether that is so."""
+        with self._idle:
+            return self._idle.wait_for(
+                lambda: self._in_transaction is None or self._in_transaction.number >= number, timeout_s
+            )
+
+    def stop(self, timeout_s: float) -> bool:
+        """Settle what came before, then end; whether that was done in time."""
+        self.post(Stop())
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._ending.set()
+            self._thread.join(2.0)
+            return False
+        return True
+
+    def _run(self) -> None:
+        try:
+            self._renew_producer()
+            while self._round():
+                pass
+            if self._producer is not None:
+                self._producer.close()
+        except ProducerGivenUp:
+            _logger.debug("gave up while ending")
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
+            self._on_crash(error)
+
+    def _renew_producer(self) -> None:
+        # The same id again: its initialisation resolves what the old producer left open, at once.
+        self._producer = TransactionalProducer(self._config.connection, self.transactional_id, self._ending.is_set)
+        self._producer.init()
+
+    def _round(self) -> bool:
+        if not self._bell.wait(WATERMARK_DELAY_S) and not self._ledger.has_news:
+            return True
+        # A handful of messages after a quiet time is somebody waiting for an answer, not a batch that gathers.
+        self._urgent.wait(self._linger.wait_s(idle=len(self._inbox) < GATHERING))
+        self._urgent.clear()
+        self._bell.clear()
+        messages = [self._inbox.popleft() for _ in range(len(self._inbox))]
+        return self._take(messages)
+
+    def _take(self, messages: list[Message]) -> bool:
+        """Work through the messages in order; False when the last was Stop."""
+        batch: list[Settling] = []
+        for message in messages:
+            match message:
+                case Delivered():
+                    self._ledger.delivered(message.assigned, message.offsets)
+                case ReachedEnd():
+                    self._ledger.reached_end(message.assigned, message.end)
+                case Opened():
+                    self._ledger.open(message.assigned, message.start, message.restored)
+                case RecordLosses():
+                    if self._ledger.record_losses(message.assigned, message.losses):
+                        self._losses.append(message)
+                case Dropped():
+                    self._ledger.drop(message.assigned)
+                case Closing():
+                    self._ledger.leave_clean(message.assigned)
+                    self._settle(batch)
+                    batch = []
+                    self._ledger.drop(message.assigned)
+                    message.done.set()
+                case Stop():
+                    self._settle(batch)
+                    return False
+                case _:
+                    if assigned_of(message) in self._ledger:
+                        self._ledger.finished(assigned_of(message), offset_of(message))
+                        batch.append(Settling(message))
+        self._settle(batch)
+        return True
+
+    def _settle(self, batch: list[Settling]) -> None:
+        if not batch and not self._ledger.has_news:
+            return
+        self.unsettled = len(batch)
+        try:
+            self._settle_until_done(batch, apart=())
+        except ProducerGivenUp as error:
+            if self._ending.is_set():
+                raise
+            _logger.warning(
+                "the producer was given up; everything unsettled is read again", extra={"cause": str(error)}
+            )
+            self._ledger.drop_all()
+            self._losses.clear()
+            self._on_given_up()
+            self._renew_producer()
+        finally:
+            self.unsettled = 0
+
+    def _settle_until_done(self, batch: Sequence[Settling], apart: Sequence[Settling]) -> None:
+        """Settle the batch whatever it takes; `apart` is finished too, and belongs to a later transaction."""
+        failures = 0
+        while True:
+            try:
+                self._transact(batch, apart)
+                return
+            except Aborted as error:
+                failures += 1
+                mended = spared(batch, error.refusals, self._own)
+                if mended is not None:
+                    self._tell_refusals(batch, error.refusals)
+                    batch = mended
+                    continue
+                if failures >= BISECT_AFTER and len(batch) > 1 and not error.refusals:
+                    first, second = halves(batch)
+                    self._settle_until_done(first, [*apart, *second])
+                    self._settle_until_done(second, apart)
+                    return
+                self._say_stuck(error, failures)
+                self._ending.wait(min(STUCK_BACKOFF_S, 0.05 * failures))
+                if self._ending.is_set():
+                    raise ProducerGivenUp("ending") from error
+
+    def _transact(self, batch: Sequence[Settling], apart: Sequence[Settling]) -> None:
+        assert self._producer is not None
+        with self._idle:
+            # Both under the lock: a lease read before a newer one was published is one that `wait_past` waits for.
+            lease = self._in_transaction = self._lease()
+        try:
+            ours, stale = still_ours(batch, lease)
+            if stale:
+                _logger.info("dropped %d outcomes of partitions that left", len(stale))
+            open_still = [(assigned_of(each.outcome), offset_of(each.outcome)) for each in apart]
+            offsets = self._ledger.to_commit(lease, open_still) if lease.metadata is not None else []
+            if not ours and not offsets:
+                return
+            records = [(index, record) for index, each in enumerate(batch) for record in self._of(each, lease)]
+            began = time.monotonic()
+            with tracing.commit_span(self._config.names.group, [each.outcome for each in ours]):
+                self._producer.run(records, offsets, lease)
+            self.last_commit = time.monotonic()
+            self._linger.observe(self.last_commit - began)
+            self._ledger.committed(offsets, open_still)
+            self.progress = self._ledger.progress()
+            self._tell_recorded({each.assigned for each in offsets})
+            self._on_settled([each.outcome for each in ours])
+        finally:
+            with self._idle:
+                self._in_transaction = None
+                self._idle.notify_all()
+
+    def _tell_recorded(self, committed: set[Assigned]) -> None:
+        """Losses that are in Kafka now let their suspects start; those of partitions that left are nobody's."""
+        waiting = []
+        for each in self._losses:
+            if each.assigned in committed:
+                each.done()
+            elif each.assigned in self._ledger:
+                waiting.append(each)
+        self._losses = waiting
+
+    def _of(self, settling: Settling, lease: Lease) -> Sequence[Record]:
+        return self._settles.records(settling) if lease.holds(assigned_of(settling.outcome)) else ()
+
+    def _tell_refusals(self, batch: Sequence[Settling], refusals: Sequence[Refusal]) -> None:
+        for refusal in refusals:
+            each = batch[refusal.outcome]
+            _logger.warning(
+                "Kafka refused a record of a task on topic %s: %s",
+                refusal.topic,
+                refusal.code,
+                extra={"offset": offset_of(each.outcome), "partition": str(assigned_of(each.outcome).key)},
+            )
+            if is_lost_for_good(each):
+                _logger.error(
+                    "even the dead letter is too large for the DLQ: the record stays where it is",
+                    extra={"offset": offset_of(each.outcome), "partition": str(assigned_of(each.outcome).key)},
+                )
+
+    def _say_stuck(self, error: Aborted, failures: int) -> None:
+        if error.refusals:
+            refusal = error.refusals[0]
+            _logger.error(
+                "nothing can be settled: Kafka refuses topic %s (%s). `fairlane topics check --queue %s` says what is "
+                "missing; work goes on when it is mended",
+                refusal.topic,
+                refusal.code,
+                self._config.queue,
+            )
+        elif failures > 1:
+            _logger.warning("a settlement was aborted %d times in a row: %s", failures, error)

@@ -1,0 +1,196 @@
+"""One transaction of the settler: its calls, their errors, and what Kafka refused of it.
+
+Invariant: a transaction ends as committed, as aborted, or with the producer given up; there is no fourth way out. This
+is the only place that calls the transactional producer.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from fairlane.consumer.assignment import Lease
+from fairlane.consumer.ledger import OffsetToCommit
+from fairlane.consumer.settle_records import Record
+from fairlane.consumer.settlement import Call, ErrorFlags, Next, Refusal, after
+from fairlane.topics.connection import Connection
+
+CALL_TIMEOUT_S: Final = 10.0
+BACKOFF_S: Final = 0.1
+TRANSACTION_TIMEOUT_MS: Final = 10_000
+_REFUSED_FOR_GOOD: Final = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.INVALID_MSG_SIZE,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's own errors are named so
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+        KafkaError.INVALID_RECORD,
+        KafkaError.POLICY_VIOLATION,
+    }
+)
+_logger = logging.getLogger("fairlane.settler")
+
+
+class ProducerGivenUp(Exception):
+    """The producer can do no more: it was fenced, or it failed for good. Not one of these outcomes is settled by it."""
+
+
+class Aborted(Exception):
+    """The transaction was aborted; `refusals` names records that Kafka refused for good, if any was."""
+
+    def __init__(self, cause: str, refusals: tuple[Refusal, ...] = ()) -> None:
+        super().__init__(cause)
+        self.refusals = refusals
+
+
+def transactional_properties(connection: Connection, transactional_id: str) -> dict[str, Any]:
+    """Librdkafka properties of a producer that settles."""
+    properties = connection.producer(
+        # The default of 100 ms is what back-to-back transactions wait for each other: 98 ms instead of 7.
+        retry_backoff_ms=10,
+        linger_ms=2,
+        transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+        # The broker decides what is too large: a limit of our own would name no outcome.
+        message_max_bytes=100_000_000,
+        queue_buffering_max_messages=200_000,
+    )
+    properties["transactional.id"] = transactional_id
+    properties["delivery.report.only.error"] = True
+    return properties
+
+
+def flags(error: KafkaException) -> ErrorFlags:
+    """The flags of an error of a transactional call."""
+    kafka: KafkaError = error.args[0]
+    return ErrorFlags(kafka.name(), kafka.retriable(), kafka.txn_requires_abort(), kafka.fatal())
+
+
+class TransactionalProducer:
+    """A producer with a transactional id of its own.
+
+    Args:
+        connection: to Kafka.
+        transactional_id: unique per process start; whoever takes over a dead worker fences this id.
+        stopping: tells that nobody waits for the outcome any more.
+    """
+
+    def __init__(self, connection: Connection, transactional_id: str, stopping: Callable[[], bool]) -> None:
+        self.transactional_id = transactional_id
+        self._stopping = stopping
+        self._producer = Producer(transactional_properties(connection, transactional_id), logger=_logger)
+        self._refusals: list[Refusal] = []
+
+    def init(self) -> None:
+        """Register the id; retries until Kafka answers.
+
+        Raises:
+            ProducerGivenUp: it failed for good, or nobody waits any more.
+        """
+        while True:
+            try:
+                self._producer.init_transactions(CALL_TIMEOUT_S)
+                return
+            except KafkaException as error:
+                found = flags(error)
+                if not found.retriable or self._stopping():
+                    raise ProducerGivenUp(f"init_transactions: {found.code}: {error}") from error
+                _logger.warning("transactions cannot begin yet (%s); trying again", found.code)
+                time.sleep(BACKOFF_S)
+
+    def run(self, records: Sequence[tuple[int, Record]], offsets: Sequence[OffsetToCommit], lease: Lease) -> None:
+        """Write records and offsets together.
+
+        Args:
+            records: each with the index of its outcome.
+            offsets: to commit.
+            lease: under which; its metadata goes with the offsets.
+
+        Raises:
+            Aborted: nothing of it was written.
+            ProducerGivenUp: nothing of it was written, unless the commit's answer was lost and it was; the offsets that
+                Kafka has tell which.
+        """
+        self._refusals.clear()
+        self._call(Call.BEGIN, self._producer.begin_transaction)
+        try:
+            for index, record in records:
+                self._produce(index, record)
+            if offsets:
+                positions = [
+                    TopicPartition(each.assigned.topic, each.assigned.partition, each.offset, each.metadata)
+                    for each in offsets
+                ]
+                self._call(
+                    Call.SEND_OFFSETS,
+                    partial(self._producer.send_offsets_to_transaction, positions, lease.metadata, CALL_TIMEOUT_S),
+                )
+            self._call(Call.COMMIT, partial(self._producer.commit_transaction, CALL_TIMEOUT_S))
+        except _MustAbort as cause:
+            self._call(Call.ABORT, partial(self._producer.abort_transaction, CALL_TIMEOUT_S))
+            raise Aborted(str(cause), tuple(self._refusals)) from None
+
+    def close(self) -> None:
+        """Drop what is queued; a transaction that is open is aborted by the broker in time."""
+        self._producer.purge()
+        self._producer.flush(1.0)
+
+    def _produce(self, index: int, record: Record) -> None:
+        arguments: dict[str, Any] = {"headers": list(record.headers)} if record.headers else {}
+        if record.partition >= 0:
+            arguments["partition"] = record.partition
+        while True:
+            try:
+                self._producer.produce(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    on_delivery=partial(self._delivered, index, record.topic),
+                    **arguments,
+                )
+                return
+            except BufferError:
+                self._producer.poll(0.05)
+            except KafkaException as error:
+                self._delivered(index, record.topic, error.args[0], None)
+                raise _MustAbort(f"{record.topic}: {error.args[0]}") from error
+
+    def _delivered(self, index: int, topic: str, error: KafkaError | None, _message: Message | None) -> None:
+        if error is not None and error.code() in _REFUSED_FOR_GOOD:
+            self._refusals.append(Refusal(index, topic, error.name(), error.str()))
+
+    def _call(self, call: Call, method: Callable[[], Any]) -> None:
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                method()
+                return
+            except KafkaException as error:
+                found = flags(error)
+                follows = after(call, found, tries=tries)
+                if follows is not Next.AGAIN:
+                    _logger.log(
+                        logging.WARNING if follows is Next.GIVE_UP else logging.INFO,
+                        "%s failed: %s",
+                        call.value,
+                        error.args[0],
+                        extra={"kafka_error": found.code, "follows": follows.name},
+                    )
+                if follows is Next.GIVE_UP or (follows is Next.AGAIN and tries > 3 and self._stopping()):
+                    raise ProducerGivenUp(f"{call.value}: {found.code}: {error}") from error
+                if follows is Next.ABORT:
+                    raise _MustAbort(f"{call.value}: {found.code}") from error
+                time.sleep(min(1.0, BACKOFF_S * tries))
+
+
+class _MustAbort(Exception):
+    pass

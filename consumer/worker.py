@@ -1,0 +1,198 @@
+"""One worker process: everything of it on one event loop, from the first check of the queue to the last settlement.
+
+Invariant: it starts nothing on a queue that would lose data, and it ends by the steps of `shutdown`, whatever ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+import msgspec
+
+from fairlane.consumer import heartbeat
+from fairlane.consumer.attempt import Attempts
+from fairlane.consumer.config import WorkerConfig
+from fairlane.consumer.engine import Engine
+from fairlane.consumer.executor import Executor
+from fairlane.consumer.handlers import Handlers, Middleware
+from fairlane.consumer.heartbeat import Pulse
+from fairlane.consumer.meter import Meter
+from fairlane.consumer.shutdown import Event, Phase, Shutdown
+from fairlane.consumer.takeover import TakeOver
+from fairlane.consumer.threads import Threads
+from fairlane.topics.clock import now_ms
+from fairlane.topics.events import Heartbeat, RunningTask
+
+_logger = logging.getLogger("fairlane.worker")
+
+Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
+SETTLE_TIMEOUT_S: Final = 20.0
+CUT_PATIENCE_S: Final = 6.0
+
+
+@contextlib.asynccontextmanager
+async def no_lifespan() -> AsyncIterator[None]:
+    """Handlers share nothing that must be opened."""
+    yield
+
+
+class Worker:
+    """A worker of a queue.
+
+    Args:
+        config: its settings.
+        handlers: by task type.
+        lifespan: opens what handlers share, once per process, on the loop that runs them.
+        middleware: wraps every attempt, the first one outermost.
+        version: shown in the heartbeats.
+    """
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        handlers: Handlers,
+        *,
+        lifespan: Lifespan = no_lifespan,
+        middleware: Sequence[Middleware] = (),
+        version: str = "",
+    ) -> None:
+        self.config = config
+        self._lifespan = lifespan
+        self._version = version
+        self._shutdown = Shutdown()
+        self._threads = Threads()
+        self._meter = Meter(config.concurrency)
+        self._attempts = Attempts(config, handlers, middleware, self._threads)
+        self._engine = Engine(config, handlers, wake=self._wake, on_crash=self._crashed)
+        self._executor = Executor(config, self._engine.feed, self._attempts, self._engine.settler, self._meter)
+        self._stop = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._crash: BaseException | None = None
+        self.ready = threading.Event()
+        """Set when it reads and runs tasks."""
+
+    async def run(self) -> int:
+        """Work until `stop` is called; returns the exit code of the CLI's contract.
+
+        Raises:
+            FairlaneError: it cannot start: Kafka does not answer, the queue is broken.
+            BaseException: what a thread of the worker failed with.
+        """
+        self._loop = asyncio.get_running_loop()
+        async with self._lifespan():
+            self._engine.start()
+            take_over = TakeOver(self.config)
+            take_over.start()
+            pulse = Pulse(self.config, self._version, self._look)
+            beating = asyncio.create_task(pulse.run(), name="fairlane-heartbeat")
+            self._executor.start()
+            self.ready.set()
+            try:
+                await self._stop.wait()
+                await self._end()
+            finally:
+                beating.cancel()
+                await asyncio.to_thread(take_over.stop, 2.0)
+                await asyncio.to_thread(pulse.close, 2.0)
+                self._threads.close()
+        if self._crash is not None:
+            raise self._crash
+        return self._shutdown.exit_code
+
+    def stop(self) -> None:
+        """Ask it to end in good order; any thread."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._asked)
+
+    def handle_signals(self) -> None:
+        """End at SIGTERM and SIGINT; at the second one at once. Call it on the running loop of the main thread."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+
+    def _signalled(self, number: int) -> None:
+        if self._shutdown.phase is not Phase.RUNNING:
+            _logger.warning("ending at once; what runs will be run again")
+            # Nothing that runs is settled, so nothing is lost; the clean flag is not written, so it is looked into.
+            os._exit(128 + number)
+        _logger.info("ending: what runs may end within %g s; a second signal ends at once", self.config.grace_s)
+        self._asked()
+
+    def _asked(self) -> None:
+        if self._shutdown.phase is Phase.RUNNING:
+            self._shutdown.on(Event.STOP)
+            self._stop.set()
+
+    def _crashed(self, error: BaseException) -> None:
+        """Called on the thread that failed."""
+        _logger.critical("the worker failed and ends", exc_info=error)
+        self._crash = error
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._stop.set)
+
+    def _wake(self) -> None:
+        self._executor.wake()
+
+    async def _end(self) -> None:
+        if self._crash is not None:
+            self._shutdown.on(Event.CRASHED)
+            return
+        self._engine.reader.drain()
+        quiet = await self._executor.drain(self.config.grace_s)
+        phase = self._shutdown.on(Event.QUIET if quiet else Event.GRACE_OVER)
+        if phase is Phase.CUTTING:
+            _logger.warning("the grace of %g s is over: handing back what still runs", self.config.grace_s)
+            quiet = await self._executor.hand_back(CUT_PATIENCE_S)
+            self._shutdown.on(Event.QUIET if quiet else Event.GRACE_OVER)
+        settled = await asyncio.to_thread(self._engine.stop, SETTLE_TIMEOUT_S)
+        if not settled:
+            _logger.error("could not settle everything in %g s; it will be run again", SETTLE_TIMEOUT_S)
+        self._shutdown.on(Event.SETTLED if self._crash is None else Event.CRASHED)
+
+    def _look(self, fixed: Heartbeat) -> Heartbeat:
+        moment_ms = now_ms()
+        feed, running = self._engine.feed, self._executor.running
+        long_ones = [each for each in running.values() if moment_ms - each.since_ms >= heartbeat.LONG_MS]
+        listed = tuple(
+            RunningTask(
+                each.delivery.task.id,
+                each.delivery.task.type,
+                each.since_ms,
+                f"{each.delivery.assigned.topic}/{each.delivery.assigned.partition}",
+                each.delivery.offset,
+            )
+            for each in long_ones[: heartbeat.LISTED_MAX]
+        )
+        return msgspec.structs.replace(
+            fixed,
+            state=_STATES[self._shutdown.phase],
+            at_ms=moment_ms,
+            running=len(running),
+            utilisation=round(self._meter.utilisation(moment_ms), 4),
+            buffered=feed.waiting,
+            delayed=feed.delayed,
+            partitions=tuple(f"{each.topic}/{each.partition}" for each in self._engine.reader.held),
+            counters=self._meter.counters,
+            running_tasks=listed,
+            types=self._meter.types(moment_ms),
+        )
+
+
+_STATES: Final[dict[Phase, heartbeat.HostState]] = {
+    Phase.RUNNING: "running",
+    Phase.DRAINING: "draining",
+    Phase.CUTTING: "draining",
+    Phase.SETTLING: "draining",
+    Phase.ENDED: "stopped",
+}
