@@ -12,11 +12,13 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.context import Context, current
 from fairlane.consumer.delivery import Delivery
 from fairlane.consumer.handlers import Handler, Handlers, Middleware
-from fairlane.consumer.outcome import Completed, Dead, Expired, HandedBack, OutboxRecord, Outcome
+from fairlane.consumer.outcome import Completed, Dead, Expired, HandedBack, OutboxRecord, Outcome, Retrying
 from fairlane.consumer.threads import Interrupted, Threads
 from fairlane.consumer.verdict import AttemptTimeout, NoHandler, failed, unfit
 from fairlane.topics import routing, tracing, wire
@@ -70,9 +72,21 @@ class Attempts:
         timeout_s = task.timeout_ms / 1000 if task.timeout_ms else handler.timeout_s
         deadline = started_ms / 1000 + timeout_s if timeout_s is not None else None
         context = Context(task, deadline, self._to_record)
-        with tracing.process_span(task, delivery.assigned.topic, delivery.assigned.partition, delivery.offset) as span:
-            outcome = await self._outcome(delivery, handler, arguments, context, timeout_s, started_ms)
-            tracing.tell(span, outcome)
+        assigned = delivery.assigned
+        with tracing.process(
+            task,
+            topic=assigned.topic,
+            partition=assigned.partition,
+            offset=delivery.offset,
+            group=self._names.group,
+            client_id=self._config.worker,
+        ) as processing:
+            outcome = await self._outcome(delivery, handler, arguments, context, timeout_s, started_ms, processing)
+        if not processing.traceparent or not isinstance(outcome, Completed | Retrying | Dead):
+            return outcome
+        outcome = replace(outcome, traceparent=processing.traceparent)
+        if isinstance(outcome, Retrying):
+            return replace(outcome, task=tracing.begun(outcome.task, processing))
         return outcome
 
     async def _outcome(
@@ -83,6 +97,7 @@ class Attempts:
         context: Context,
         timeout_s: float | None,
         started_ms: int,
+        processing: tracing.Processing,
     ) -> Outcome:
         token = current.set(context)
         try:
@@ -91,6 +106,7 @@ class Attempts:
         except BaseException as error:  # noqa: BLE001 - every way to fail has an outcome
             if self.leaving and isinstance(error, asyncio.CancelledError):
                 return HandedBack(delivery, now_ms())
+            processing.failed(error)
             unit = random.random()  # noqa: S311 - jitter, not secrecy
             return failed(delivery, handler.retry, error, started_ms=started_ms, now_ms=now_ms(), unit=unit)
         finally:

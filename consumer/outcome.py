@@ -1,6 +1,7 @@
 """Outcomes: the value that an attempt led to. The outcome first, its effects second, in two different places.
 
-Invariant: an outcome is frozen and complete: `settle_records` makes every record of it without asking anybody.
+Invariant: an outcome is frozen and complete: `settle_records` makes every record of it without asking anybody. Its
+traceparent is the one of the attempt's own span, for the settlement to link to.
 
 Terminal: Completed, Dead, Expired, Malformed. Not terminal: Retrying (an attempt failed), Deferred (not due, moved on
 to a tier) and HandedBack (a shutdown took it away unfinished), which are the same task again, later.
@@ -32,6 +33,7 @@ class Completed(msgspec.Struct, frozen=True, gc=False):
     finished_ms: int
     result: bytes
     outbox: tuple[OutboxRecord, ...] = ()
+    traceparent: str = ""
 
 
 class Retrying(msgspec.Struct, frozen=True, gc=False):
@@ -42,6 +44,7 @@ class Retrying(msgspec.Struct, frozen=True, gc=False):
     finished_ms: int
     task: Task
     error: ErrorInfo
+    traceparent: str = ""
 
 
 class Dead(msgspec.Struct, frozen=True, gc=False):
@@ -52,6 +55,7 @@ class Dead(msgspec.Struct, frozen=True, gc=False):
     finished_ms: int
     reason: Reason
     error: ErrorInfo | None = None
+    traceparent: str = ""
 
 
 class Expired(msgspec.Struct, frozen=True, gc=False):
@@ -91,6 +95,11 @@ Outcome = Completed | Retrying | Dead | Expired | Deferred | HandedBack | Malfor
 def assigned_of(outcome: Outcome) -> Assigned:
     """The assignment under which the outcome's record was read."""
     return outcome.assigned if isinstance(outcome, Malformed) else outcome.delivery.assigned
+
+
+def traceparent_of(outcome: Outcome) -> str:
+    """The span of the attempt, "" where none was recorded."""
+    return outcome.traceparent if isinstance(outcome, Completed | Retrying | Dead) else ""
 
 
 def offset_of(outcome: Outcome) -> int:

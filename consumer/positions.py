@@ -80,7 +80,9 @@ class Positions:
             return {}
         while True:
             try:
-                return {partition: self._decide(partition, known) for partition, known in self._ask(asked).items()}
+                asked_for = self._ask(asked)
+                self._tell_uncommitted(asked_for)
+                return {partition: self._decide(partition, known) for partition, known in asked_for.items()}
             except KafkaException as error:
                 if stopping():
                     raise PositionsUnknown from error
@@ -99,6 +101,18 @@ class Positions:
             known[key] = Known(low[key], end[key], each.offset, each.metadata or "")
         return known
 
+    def _tell_uncommitted(self, found: Mapping[Partition, Known]) -> None:
+        """Say where records wait and nobody ever committed; once, not once a partition."""
+        history = [f"{topic}/{number}" for (topic, number), known in found.items() if known.committed < 0 < known.end]
+        if history:
+            _logger.warning(
+                "the consumer group has no committed offsets in %d of %d partitions that have had records (%s, …): "
+                "right for a new queue; on an old one they expired (offsets.retention.minutes) and tasks may run again",
+                len(history),
+                len(found),
+                history[0],
+            )
+
     def _offsets(self, asked: list[TopicPartition], which: int) -> dict[Partition, int]:
         # ListOffsets takes the earliest and the latest as special timestamps (KIP-79); one request for all partitions.
         wanted = [TopicPartition(each.topic, each.partition, which) for each in asked]
@@ -114,13 +128,6 @@ class Positions:
         if known.committed < 0:
             lane = self._lanes.get(topic)
             start = known.end if lane is not None and lane.start == "latest" else known.low
-            if known.end > start:
-                _logger.warning(
-                    "no committed offset in %s/%d although it has records: reading from %d. Offsets of a queue without "
-                    "workers expire (offsets.retention.minutes)",
-                    *partition,
-                    start,
-                )
             return Position(start, known.end, None)
         restored = decode(known.committed, known.metadata)
         if restored is None and known.metadata:

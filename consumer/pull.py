@@ -1,7 +1,7 @@
 """Taking tasks one by one: dequeue, ack, nack, over the same reader, feed and settler that a worker runs on.
 
-Invariant: a task that was dequeued is open until it is acknowledged or given back; one whose caller dies is delivered to
-somebody else. The lock makes whoever holds it the driver of the feed.
+Invariant: a task that was dequeued is open until it is acknowledged or given back; one whose caller dies is delivered
+to somebody else. The lock makes whoever holds it the driver of the feed.
 """
 
 from __future__ import annotations

@@ -22,9 +22,10 @@ from fairlane.consumer.outcome import (
     OutboxRecord,
     Outcome,
     Retrying,
+    traceparent_of,
 )
 from fairlane.consumer.settlement import THRIFT_MAX, Settling
-from fairlane.topics import events, letters, routing, wire
+from fairlane.topics import events, letters, routing, tracing, wire
 from fairlane.topics.events import ErrorInfo, Reason, StatusEvent
 from fairlane.topics.names import QueueNames, Tier
 from fairlane.topics.task import Origin, Task
@@ -116,7 +117,7 @@ class Settles:
             topic=delivery.assigned.topic,
             partition=delivery.assigned.partition,
             offset=delivery.offset,
-            trace_id=task.traceparent[3:35],
+            trace_id=tracing.trace_id(traceparent_of(outcome) or task.traceparent),
             reason=reason,
             error=error,
             result=result,

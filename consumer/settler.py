@@ -18,10 +18,10 @@ from typing import Final, NamedTuple
 from fairlane.consumer.assignment import Lease
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Assigned
-from fairlane.consumer.ledger import Ledger, Progress
+from fairlane.consumer.ledger import Ledger, OffsetToCommit, Progress
 from fairlane.consumer.linger import Linger
 from fairlane.consumer.offset_map import OffsetMap
-from fairlane.consumer.outcome import Outcome, assigned_of, offset_of
+from fairlane.consumer.outcome import Outcome, assigned_of, offset_of, traceparent_of
 from fairlane.consumer.settle_records import Record, Settles
 from fairlane.consumer.settlement import Refusal, Settling, halves, is_lost_for_good, spared, still_ours
 from fairlane.consumer.transaction import Aborted, ProducerGivenUp, TransactionalProducer
@@ -273,7 +273,6 @@ class Settler:
                     raise ProducerGivenUp("ending") from error
 
     def _transact(self, batch: Sequence[Settling], apart: Sequence[Settling]) -> None:
-        assert self._producer is not None
         with self._idle:
             # Both under the lock: a lease read before a newer one was published is one that `wait_past` waits for.
             lease = self._in_transaction = self._lease()
@@ -287,8 +286,7 @@ class Settler:
                 return
             records = [(index, record) for index, each in enumerate(batch) for record in self._of(each, lease)]
             began = time.monotonic()
-            with tracing.commit_span(self._config.names.group, [each.outcome for each in ours]):
-                self._producer.run(records, offsets, lease)
+            self._write(records, offsets, lease, [traceparent_of(each.outcome) for each in ours])
             self.last_commit = time.monotonic()
             self._linger.observe(self.last_commit - began)
             self._ledger.committed(offsets, open_still)
@@ -299,6 +297,22 @@ class Settler:
             with self._idle:
                 self._in_transaction = None
                 self._idle.notify_all()
+
+    def _write(
+        self,
+        records: Sequence[tuple[int, Record]],
+        offsets: Sequence[OffsetToCommit],
+        lease: Lease,
+        traceparents: Sequence[str],
+    ) -> None:
+        assert self._producer is not None
+        span = tracing.start_commit(traceparents, group=self._config.names.group)
+        try:
+            self._producer.run(records, offsets, lease)
+        except Exception as error:
+            tracing.end_commit(span, error)
+            raise
+        tracing.end_commit(span)
 
     def _tell_recorded(self, committed: set[Assigned]) -> None:
         """Losses that are in Kafka now let their suspects start; those of partitions that left are nobody's."""

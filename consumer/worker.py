@@ -28,8 +28,10 @@ from fairlane.consumer.meter import Meter
 from fairlane.consumer.shutdown import Event, Phase, Shutdown
 from fairlane.consumer.takeover import TakeOver
 from fairlane.consumer.threads import Threads
+from fairlane.topics.check import check_queue
 from fairlane.topics.clock import now_ms
 from fairlane.topics.events import Heartbeat, RunningTask
+from fairlane.topics.topology import Topology
 
 _logger = logging.getLogger("fairlane.worker")
 
@@ -87,6 +89,7 @@ class Worker:
             BaseException: what a thread of the worker failed with.
         """
         self._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._check)
         async with self._lifespan():
             self._engine.start()
             take_over = TakeOver(self.config)
@@ -141,11 +144,20 @@ class Worker:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._stop.set)
 
+    def _has_crashed(self) -> bool:
+        return self._crash is not None
+
     def _wake(self) -> None:
         self._executor.wake()
 
+    def _check(self) -> None:
+        """Refuse a queue that would lose data, and say what else is not as it should be."""
+        topology = Topology.of(self.config.names, lanes=self.config.lanes, tiers=self.config.tiers)
+        for warning in check_queue(self.config.connection, topology):
+            _logger.warning("%s", warning)
+
     async def _end(self) -> None:
-        if self._crash is not None:
+        if self._has_crashed():
             self._shutdown.on(Event.CRASHED)
             return
         self._engine.reader.drain()
@@ -158,7 +170,7 @@ class Worker:
         settled = await asyncio.to_thread(self._engine.stop, SETTLE_TIMEOUT_S)
         if not settled:
             _logger.error("could not settle everything in %g s; it will be run again", SETTLE_TIMEOUT_S)
-        self._shutdown.on(Event.SETTLED if self._crash is None else Event.CRASHED)
+        self._shutdown.on(Event.CRASHED if self._has_crashed() else Event.SETTLED)
 
     def _look(self, fixed: Heartbeat) -> Heartbeat:
         moment_ms = now_ms()
