@@ -6,7 +6,7 @@ does not own is never touched. No call takes longer than it was given.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ from fairlane.topics.connection import Connection
 from fairlane.topics.deadline import Deadline
 from fairlane.topics.errors import KafkaUnreachable, UsageError
 from fairlane.topics.names import QueueNames
-from fairlane.topics.plan import Found, FoundTopic, lane_partitions
+from fairlane.topics.plan import Found, FoundTopic, resolve
 from fairlane.topics.topology import SAME_COUNT, TopicSpec, Topology, topics_of_queue
 
 DEFAULT_TIMEOUT_S: Final = 10.0
@@ -34,7 +34,18 @@ DEFAULT_TIMEOUT_S: Final = 10.0
 _FIRST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _END: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _UNKNOWN: Final = "UNKNOWN_TOPIC_OR_PART"
-_NOT_YET: Final = frozenset({_UNKNOWN, "LEADER_NOT_AVAILABLE", "NOT_LEADER_FOR_PARTITION", "_UNKNOWN_PARTITION"})
+# A topic that was just made, a leader that was just chosen: the next answer may be another.
+_NOT_YET: Final = frozenset(
+    {
+        _UNKNOWN,
+        "_UNKNOWN_PARTITION",
+        "FENCED_LEADER_EPOCH",
+        "LEADER_NOT_AVAILABLE",
+        "NOT_LEADER_FOR_PARTITION",
+        "OFFSET_NOT_AVAILABLE",
+        "UNKNOWN_LEADER_EPOCH",
+    }
+)
 _BAD_SETTING: Final = frozenset({"INVALID_CONFIG", "POLICY_VIOLATION"})
 
 
@@ -97,7 +108,7 @@ class TopicAdmin:
         """
         deadline = Deadline(self._timeout_s)
         found = self._find(topology, deadline)
-        wanted = topology.resolve(brokers=found.brokers, found_partitions=lane_partitions(topology, found))
+        wanted = resolve(topology, found)
         if wanted.replication is not None and wanted.replication > found.brokers:
             raise UsageError(
                 f"{wanted.replication} copies need as many brokers, and the cluster has {found.brokers}",
@@ -200,6 +211,16 @@ class TopicAdmin:
         for place, end in ends.items():
             counts[place[0]] += end - firsts.get(place, end)
         return counts
+
+    def replicas(self, topology: Topology) -> tuple[Mapping[str, Mapping[int, Sequence[int]]], Sequence[int]]:
+        """The brokers that have a copy of each partition of the queue's own topics, and all brokers there are."""
+        metadata = self._admin.metadata(Deadline(self._timeout_s))
+        copies = {
+            spec.name: {number: list(partition.replicas) for number, partition in topic.partitions.items()}
+            for spec in topology.owned
+            if (topic := metadata.topics.get(spec.name)) is not None
+        }
+        return copies, sorted(metadata.brokers)
 
     # What the methods above are made of; all share the deadline of their caller.
 

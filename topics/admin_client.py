@@ -80,7 +80,7 @@ class Admin:
             # The future comes from a thread of its own; librdkafka's complaints come only while we poll.
             while not future.done():
                 self.client.poll(_POLL_S)
-                self._stop_if_hopeless(action)
+                self._stop_if_hopeless()
                 if not deadline.left_s and not future.done():
                     raise self.failure(action, None, deadline)
             error = future.exception()
@@ -119,10 +119,11 @@ class Admin:
         detail = said[-1] if said else (error.str() if error is not None else "")
         return KafkaUnreachable(self.bootstrap, deadline.timeout_s, detail)
 
-    def _stop_if_hopeless(self, action: str) -> None:
+    def _stop_if_hopeless(self) -> None:
         for complaint in self._complaints:
             if complaint.name() in _NO_LOGIN:
-                raise KafkaRefused(complaint.name(), complaint.str(), action, "Look at sasl.* and security.protocol")
+                hint = "Look at sasl.* and security.protocol"
+                raise KafkaRefused(complaint.name(), complaint.str(), "let this user in", hint)
 
 
 def refused(action: str, error: KafkaError) -> KafkaRefused:

@@ -85,8 +85,12 @@ class Difference:
 
 def lane_partitions(topology: Topology, found: Found) -> int | None:
     """How many partitions the queue's own lanes and tiers have: the highest number, since none can be taken away."""
-    counts = [found.topics[spec.name].partitions for spec in _same_count(topology) if spec.name in found.topics]
-    return max(counts, default=None)
+    return max(_counts(topology, found), default=None)
+
+
+def resolve(topology: Topology, found: Found) -> Topology:
+    """The topology with the numbers that it leaves open as the queue and the cluster have them."""
+    return topology.resolve(brokers=found.brokers, found_partitions=lane_partitions(topology, found))
 
 
 def compare(topology: Topology, found: Found, *, queue_option: str = "") -> tuple[Difference, ...]:
@@ -97,13 +101,14 @@ def compare(topology: Topology, found: Found, *, queue_option: str = "") -> tupl
         found: what Kafka has.
         queue_option: how commands name the queue; `--queue NAME` by default.
     """
-    wanted = topology.resolve(brokers=found.brokers, found_partitions=lane_partitions(topology, found))
+    wanted = resolve(topology, found)
     judge = _Judge(wanted, found, queue_option or f"--queue {topology.names.queue}")
     return tuple(sorted(judge.differences(), key=lambda difference: difference.severity != "broken"))
 
 
-def _same_count(topology: Topology) -> tuple[TopicSpec, ...]:
-    return tuple(spec for spec in topology.specs if spec.role in SAME_COUNT)
+def _counts(topology: Topology, found: Found) -> set[int]:
+    names = [spec.name for spec in topology.specs if spec.role in SAME_COUNT]
+    return {found.topics[name].partitions for name in names if name in found.topics}
 
 
 @dataclass(frozen=True)
@@ -170,9 +175,9 @@ class _Judge:
             why = "lanes and tiers of one queue have the same number, so that every worker gets a share of each"
             command = self._fairlane("grow", f"--partitions {spec.partitions}")
         elif spec.role in SAME_COUNT:
-            why = "Kafka cannot take partitions away, and lanes and tiers of one queue have the same number"
-            most = lane_partitions(self.wanted, self.found) or topic.partitions
-            command = self._fairlane("grow", f"--partitions {most}")
+            why = "Kafka cannot take partitions away, so the declaration has to follow"
+            counts = _counts(self.wanted, self.found)
+            command = self._fairlane("check" if len(counts) == 1 else "grow", f"--partitions {max(counts)}")
         else:
             why = "its records are in one order only within one partition"
             command = self._kafka("topics", f"--delete --topic '{spec.name}'") + " && " + self._create()

@@ -46,7 +46,8 @@ def ask_broker(connection: Connection, timeout_s: float) -> BrokerApis | None:
                 plain.settimeout(share_s)
                 return _exchange(plain, host, properties)
         except (OSError, ValueError) as error:
-            failures.append(f"{server.strip()}: {getattr(error, 'strerror', None) or error}")
+            which = f"{server.strip()}: " if len(servers) > 1 else ""
+            failures.append(f"{which}{getattr(error, 'strerror', None) or error}")
     if connected:
         return None
     spent_s = timeout_s if deadline <= time.monotonic() else 0

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import fairlane
-from fairlane.cli import kafka
+from fairlane.cli import kafka, topics
 from fairlane.topics.errors import FairlaneError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 
 app.add_typer(kafka.app)
+app.add_typer(topics.app)
 
 
 def _version(value: bool) -> None:

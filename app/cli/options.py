@@ -25,14 +25,16 @@ PROPERTY_PREFIX: Final = "FAIRLANE_KAFKA__"
 _NAMES_WITH_UNDERSCORES: Final = {"log.level": "log_level"}
 
 QueueOption = Annotated[
-    str, typer.Option("--queue", "-q", metavar="NAME", help="The queue. [default: the one in the queue URL]")
+    str,
+    typer.Option("--queue", "-q", metavar="NAME", show_default="the one in the queue URL", help="The queue."),
 ]
 QueueUrlOption = Annotated[
     str,
     typer.Option(
         "--queue-url",
         metavar="URL",
-        help=f"kafka://host:port,host:port/queue. [default: $FAIRLANE_QUEUE_URL, or {DEFAULT_BOOTSTRAP}]",
+        show_default=f"$FAIRLANE_QUEUE_URL, or {DEFAULT_BOOTSTRAP}",
+        help="kafka://host:port,host:port/queue.",
     ),
 ]
 PropertyOption = Annotated[
@@ -41,8 +43,8 @@ PropertyOption = Annotated[
         "-X",
         "--property",
         metavar="KEY=VALUE",
-        help="A librdkafka property, such as security.protocol=SASL_SSL; again for more. "
-        f"[default: those in ${PROPERTY_PREFIX}SECURITY_PROTOCOL and the like]",
+        show_default=f"${PROPERTY_PREFIX}SECURITY_PROTOCOL and the like",
+        help="A librdkafka property, such as security.protocol=SASL_SSL; again for more.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
