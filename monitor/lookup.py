@@ -117,6 +117,10 @@ class _Lookup:
                 self._scanner.renew(_LAST_WORD_S)
             facts = replace(facts, runs=self._runs(), waits=waits)
             newer = self._said({status: self._scanner.ends[status]})
+            if newer is None and self._view(facts) is None:
+                # Its record may be settled, and the event beside that not visible yet.
+                self._offsets.await_visible(self._offsets.written([status]), _LAST_WORD_S)
+                newer = self._said({status: self._scanner.ends[status]})
             if newer is None:
                 break
             facts = self._facts(newer)

@@ -6,7 +6,7 @@ Invariant: one request a question for all partitions, whatever their number; not
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Final, TypeVar
 
@@ -34,6 +34,7 @@ _PASSING: Final = frozenset(
     }
 )
 _RETRY_S: Final = 0.05
+_VISIBLE_S: Final = 0.01
 _GRACE_S: Final = 1.0
 """The client's own timeout says more than one of ours would: it goes first."""
 
@@ -69,6 +70,27 @@ class Offsets:
         """End of each partition as read_committed readers see it: nothing of an open transaction counts."""
         return self._listed(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
+    def written(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """End of each partition with what open transactions wrote, and what a commit has not made visible yet."""
+        return self._listed(partitions, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)  # type: ignore[no-untyped-call]
+
+    def await_visible(self, ends: Mapping[Partition, int], timeout_s: float) -> bool:
+        """Wait until read_committed readers can read up to these ends, at most `timeout_s` seconds.
+
+        A commit answers before its markers are written: what it wrote is visible a few milliseconds later.
+
+        Returns:
+            Whether they can.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            visible = self.ends(ends)
+            if all(visible[partition] >= end for partition, end in ends.items()):
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_VISIBLE_S)
+
     def since(self, partitions: Iterable[Partition], at_ms: int) -> dict[Partition, int]:
         """Offset of the first record at or after `at_ms` (Unix ms); partitions without one are left out."""
         found = self._listed(partitions, OffsetSpec.for_timestamp(max(0, at_ms)))
@@ -91,14 +113,19 @@ class Offsets:
             if found.error is None and found.offset >= 0
         }
 
-    def _listed(self, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
+    def _listed(
+        self,
+        partitions: Iterable[Partition],
+        spec: OffsetSpec,
+        isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
+    ) -> dict[Partition, int]:
         found: dict[Partition, int] = {}
         open_partitions = set(partitions)
         deadline = time.monotonic() + self._timeout_s
         while open_partitions:
             asked = self._admin.list_offsets(
                 {TopicPartition(*partition): spec for partition in open_partitions},
-                isolation_level=IsolationLevel.READ_COMMITTED,
+                isolation_level=isolation,
                 request_timeout=self._timeout_s,
             )
             answers = {(to.topic, to.partition): self._answer(future, deadline) for to, future in asked.items()}

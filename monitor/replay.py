@@ -18,7 +18,7 @@ from fairlane.monitor import discovery
 from fairlane.monitor.dlq import replays
 from fairlane.monitor.letter import Letter
 from fairlane.monitor.offsets import Offsets
-from fairlane.monitor.scan import KAFKA_LOG, Scanner, reaching
+from fairlane.monitor.scan import KAFKA_LOG, Partition, Scanner, reaching
 from fairlane.topics import wire
 from fairlane.topics.audit import REPLAY, AuditRecord, encode_audit
 from fairlane.topics.connection import Connection
@@ -28,6 +28,7 @@ from fairlane.topics.routing import lane_for
 
 _BATCH: Final = 500
 _TRANSACTION_TIMEOUT_MS: Final = 30_000
+_VISIBLE_S: Final = 5.0
 _MESSAGE_MAX_BYTES: Final = 64 * 1_048_576
 
 
@@ -95,6 +96,7 @@ def replay_letters(
         except KafkaException as error:
             refused: KafkaError = error.args[0]
             raise ReplayFailed(len(done), len(todo), refused.name(), refused.str()) from error
+    offsets.await_visible(transactions.ends, _VISIBLE_S)
     return Replays(tuple(done), tuple(before[letter.place] for letter in letters if letter.place in before))
 
 
@@ -118,6 +120,8 @@ class _Transactions:
     def __init__(self, connection: Connection, names: QueueNames, timeout_s: float) -> None:
         self._names = names
         self._timeout_s = timeout_s
+        self.ends: dict[Partition, int] = {}
+        """The end of each partition that was written to, as far as it is known."""
         self._producer = Producer(
             connection.producer(
                 transactional_id=f"fairlane-{names.queue}-replay",
@@ -142,7 +146,9 @@ class _Transactions:
                 audit = AuditRecord(
                     at_ms=now_ms, who=who, action=REPLAY, letter=letter.place, task_id=letter.task_id, to=lane
                 )
-                self._producer.produce(self._names.audit, encode_audit(audit), letter.place.encode())
+                self._producer.produce(
+                    self._names.audit, encode_audit(audit), letter.place.encode(), on_delivery=self._note
+                )
             self._call(self._producer.commit_transaction)
         except KafkaException as error:
             # After a fatal error (another replay took over) there is nothing of ours left to abort.
@@ -151,9 +157,15 @@ class _Transactions:
             raise
         return [done[number] for number in range(len(letters))]
 
+    def _note(self, error: KafkaError | None, message: Message) -> None:
+        # An error here makes the commit fail, which says it.
+        if error is None:
+            partition = (message.topic() or "", message.partition() or 0)
+            self.ends[partition] = max(self.ends.get(partition, 0), (message.offset() or 0) + 1)
+
     def _produce(self, number: int, letter: Letter, lane: str, done: dict[int, Replayed]) -> None:
         def delivered(error: KafkaError | None, message: Message) -> None:
-            # An error here makes the commit fail, which says it.
+            self._note(error, message)
             if error is None:
                 done[number] = Replayed(
                     letter.place, letter.task_id, lane, message.partition() or 0, message.offset() or 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import msgspec
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 from written_queue import MINUTE, WrittenQueue, now_ms
 
 from fairlane.monitor.lookup import find_task
+from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.task_view import TaskView
 from fairlane.topics.audit import AuditRecord
 from fairlane.topics.connection import Connection
@@ -236,3 +238,33 @@ def test_a_search_that_takes_too_long_says_so(written: WrittenQueue) -> None:
 def test_an_unknown_queue_is_said(kafka: str, queue: str) -> None:
     with pytest.raises(QueueUnknown, match=f"{queue}.status"):
         find_task(Connection(kafka), QueueNames(queue), "x", now_ms=now_ms())
+
+
+def test_a_task_that_ends_while_it_is_looked_for_has_ended(
+    written: WrittenQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = written.task()
+    place = written.enqueue(task)
+    real = Offsets.committed
+
+    def settled_meanwhile(offsets: Offsets, group: str) -> dict[tuple[str, int], int]:
+        """After the first look at its status, before its lane is read: the task is settled."""
+        written.say(StatusEvent(id=task.id, type="email", state="completed"))
+        written.commit({place[:2]: place[2] + 1})
+        return real(offsets, group)
+
+    monkeypatch.setattr(Offsets, "committed", settled_meanwhile)
+    assert find(written, task.id).state == "completed"
+
+
+def test_a_settlement_that_is_not_visible_yet_is_waited_for(written: WrittenQueue) -> None:
+    """The offset that a transaction commits can be seen before the event in the same transaction."""
+    task = written.task()
+    place = written.enqueue(task)
+    written.commit({place[:2]: place[2] + 1})
+    with written.unfinished_settlement(StatusEvent(id=task.id, type="email", state="completed")) as commit:
+        timer = threading.Timer(0.5, commit)
+        timer.start()
+        found = find(written, task.id)
+        timer.join()
+    assert found.state == "completed"

@@ -1,18 +1,19 @@
 """A queue whose records a test writes itself: as foreign clients, workers and settlers would, by plain producers.
 
-Invariant: what it wrote is acknowledged when the call returns, so a test reads without waiting.
+Invariant: what it wrote is acknowledged and visible when the call returns, so a test reads without waiting.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from msgspec.structs import replace
 
+from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.record import Record, record_of
 from fairlane.topics import wire
 from fairlane.topics.audit import AuditRecord, encode_audit
@@ -43,6 +44,7 @@ class WrittenQueue:
         self.names = QueueNames(queue)
         self.partitions = partitions
         self._admin = AdminClient(self.connection.admin())
+        self._offsets = Offsets(self.connection, timeout_s=10)
         self._producer = Producer(self.connection.producer())
         self._settler = Producer(self.connection.producer(transactional_id=f"{queue}-settler"))
         self._settler.init_transactions(10)
@@ -86,7 +88,16 @@ class WrittenQueue:
         self._settler.begin_transaction()
         places = self._acknowledged(self._settler, [(*record, -1) for record in records])
         self._settler.commit_transaction(10)
+        ends = {(topic, partition): offset + 1 for topic, partition, offset in places}
+        assert self._offsets.await_visible(ends, 10)
         return places
+
+    @contextmanager
+    def unfinished_settlement(self, event: StatusEvent) -> Iterator[Callable[[], None]]:
+        """An event in a transaction that is open until the given function is called."""
+        self._settler.begin_transaction()
+        self._acknowledged(self._settler, [(self.names.status, encode(event), event.id.encode(), (), -1)])
+        yield lambda: self._settler.commit_transaction(10)
 
     def _acknowledged(
         self, producer: Producer, records: Sequence[tuple[str, bytes | None, bytes | None, Headers, int]]
