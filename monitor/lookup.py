@@ -14,6 +14,7 @@ from confluent_kafka import Message
 from msgspec.structs import replace
 
 from fairlane.monitor import discovery
+from fairlane.monitor.errors import ReadIncomplete
 from fairlane.monitor.letter import Letter, letter_of
 from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.record import headers_of, record_of
@@ -22,7 +23,7 @@ from fairlane.monitor.task_view import Facts, Place, Runs, Said, TaskView, Waits
 from fairlane.topics import wire
 from fairlane.topics.audit import REPLAY, decode_audit
 from fairlane.topics.connection import Connection
-from fairlane.topics.errors import MalformedRecord, QueueUnknown, ReadIncomplete, TaskUnknown
+from fairlane.topics.errors import MalformedRecord, QueueUnknown, TaskUnknown
 from fairlane.topics.events import HEARTBEAT_GONE_MS, Heartbeat, decode_heartbeat, decode_status
 from fairlane.topics.ids import made_at_ms
 from fairlane.topics.names import Lane, QueueNames, Tier

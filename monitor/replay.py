@@ -16,13 +16,14 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from fairlane.monitor import discovery
 from fairlane.monitor.dlq import replays
+from fairlane.monitor.errors import ReplayFailed
 from fairlane.monitor.letter import Letter
 from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.scan import KAFKA_LOG, Partition, Scanner, reaching
 from fairlane.topics import wire
 from fairlane.topics.audit import REPLAY, AuditRecord, encode_audit
 from fairlane.topics.connection import Connection
-from fairlane.topics.errors import QueueUnknown, ReplayFailed
+from fairlane.topics.errors import QueueUnknown
 from fairlane.topics.names import Lane, QueueNames
 from fairlane.topics.routing import lane_for
 

@@ -14,8 +14,9 @@ from typing import Final, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from fairlane.monitor.errors import ReadIncomplete
 from fairlane.topics.connection import Connection
-from fairlane.topics.errors import KafkaRefused, KafkaUnreachable, ReadIncomplete
+from fairlane.topics.errors import KafkaRefused, KafkaUnreachable
 
 Partition = tuple[str, int]
 """Topic and partition number."""

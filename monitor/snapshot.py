@@ -14,13 +14,14 @@ from msgspec.structs import replace
 
 from fairlane.monitor import discovery
 from fairlane.monitor.backlog import Backlog
+from fairlane.monitor.errors import ReadIncomplete
 from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.roster import RATE_WINDOW_MS, Roster, mean_of
 from fairlane.monitor.scan import BEGINNING, Partition, Scanner, Span
 from fairlane.monitor.stats import RunningStats, Stats, TopicStats
 from fairlane.topics.audit import REPLAY, decode_audit
 from fairlane.topics.connection import Connection
-from fairlane.topics.errors import MalformedRecord, QueueUnknown, ReadIncomplete
+from fairlane.topics.errors import MalformedRecord, QueueUnknown
 from fairlane.topics.events import decode_heartbeat
 from fairlane.topics.names import Lane, QueueNames, Tier
 from fairlane.topics.task import Origin

@@ -10,12 +10,13 @@ from msgspec.structs import replace
 from written_queue import WrittenQueue, now_ms
 
 from fairlane.monitor.dlq import LetterFilter, Listing, list_letters
+from fairlane.monitor.errors import ReplayFailed
 from fairlane.monitor.letter import Letter
 from fairlane.monitor.record import Record
 from fairlane.monitor.replay import Replays, lane_of, replay_letters
 from fairlane.topics.audit import AuditRecord, decode_audit
 from fairlane.topics.connection import Connection
-from fairlane.topics.errors import QueueUnknown, ReplayFailed
+from fairlane.topics.errors import QueueUnknown
 from fairlane.topics.events import ErrorInfo
 from fairlane.topics.names import QueueNames
 

@@ -10,12 +10,13 @@ import pytest
 from msgspec.structs import replace
 from written_queue import MINUTE, WrittenQueue, now_ms
 
+from fairlane.monitor.errors import ReadIncomplete
 from fairlane.monitor.lookup import find_task
 from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.task_view import TaskView
 from fairlane.topics.audit import AuditRecord
 from fairlane.topics.connection import Connection
-from fairlane.topics.errors import KafkaUnreachable, QueueUnknown, ReadIncomplete, TaskUnknown
+from fairlane.topics.errors import KafkaUnreachable, QueueUnknown, TaskUnknown
 from fairlane.topics.events import ErrorInfo, Heartbeat, RunningTask, StatusEvent
 from fairlane.topics.ids import new_id
 from fairlane.topics.names import QueueNames

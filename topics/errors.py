@@ -8,7 +8,6 @@ CLI ends with. Nobody has to read a message to find out what happened.
     │   └── PayloadError            the arguments do not fit the handler's signature
     ├── KafkaUnreachable            no broker answered in time
     ├── KafkaRefused                a broker answered with an error that asking again does not mend
-    ├── ReadIncomplete              the time was over before the end of the topics
     ├── QueueError
     │   ├── QueueUnknown            the queue's topics do not exist
     │   ├── QueueBroken             they exist and would lose data
@@ -28,7 +27,7 @@ CLI ends with. Nobody has to read a message to find out what happened.
     │   └── ResultTimeout
     ├── InvalidPayload              the payload of a task does not fit its handler
     ├── InvalidResult               what a handler returned is no JSON, or not what was expected
-    ├── ReplayFailed                dead letters could not be put back, or not all of them
+    ├── ReadIncomplete, ReplayFailed  of the monitor (see fairlane.monitor.errors)
     ├── MalformedRecord             a record that is no task; it goes to the DLQ with this reason
     ├── InvariantBroken             fairlane itself is wrong: a bug to report
     └── EmbeddedKafkaError          the local Kafka of `fairlane kafka` (see fairlane.kafka)
@@ -121,21 +120,6 @@ class KafkaRefused(FairlaneError):
         action = f" to {self.action}" if self.action else ""
         hint = f" {self.hint}" if self.hint else ""
         return f"Kafka refused{action}: {self.code} ({self.detail}).{hint}"
-
-
-@dataclass(eq=False)
-class ReadIncomplete(FairlaneError):
-    """Reading ended after `timeout_s` seconds and `records` records, before the end of `partitions` partitions."""
-
-    records: int
-    partitions: int
-    timeout_s: float
-
-    def __str__(self) -> str:
-        return (
-            f"there was more to read than {self.timeout_s:g} s were enough for: {self.records:,} records were read and "
-            f"{self.partitions} partitions not to their end. Allow more time, as with --timeout {self.timeout_s * 6:g}"
-        )
 
 
 class QueueError(FairlaneError):
@@ -351,22 +335,6 @@ class ResultTimeout(ResultError, TimeoutError):
 
     def __str__(self) -> str:
         return f"task {self.task_id} has no result after {self.timeout_s:g} s; it goes on. Ask again, or see its status"
-
-
-@dataclass(eq=False)
-class ReplayFailed(FairlaneError):
-    """Of `asked` dead letters `done` were put back before Kafka refused; `code` is Kafka's name of the error."""
-
-    done: int
-    asked: int
-    code: str
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return (
-            f"{self.done} of {self.asked} letters were replayed, then Kafka refused: {self.code} ({self.detail}). "
-            "The others are untouched: run the same command again"
-        )
 
 
 @dataclass(eq=False)

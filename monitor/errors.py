@@ -1,0 +1,38 @@
+"""What goes wrong while a queue is watched; part of the tree of fairlane.topics.errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fairlane.topics.errors import FairlaneError
+
+
+@dataclass(eq=False)
+class ReadIncomplete(FairlaneError):
+    """Reading ended after `timeout_s` seconds and `records` records, before the end of `partitions` partitions."""
+
+    records: int
+    partitions: int
+    timeout_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"there was more to read than {self.timeout_s:g} s were enough for: {self.records:,} records were read and "
+            f"{self.partitions} partitions not to their end. Allow more time, as with --timeout {self.timeout_s * 6:g}"
+        )
+
+
+@dataclass(eq=False)
+class ReplayFailed(FairlaneError):
+    """Of `asked` dead letters `done` were put back before Kafka refused; `code` is Kafka's name of the error."""
+
+    done: int
+    asked: int
+    code: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.done} of {self.asked} letters were replayed, then Kafka refused: {self.code} ({self.detail}). "
+            "The others are untouched: run the same command again"
+        )
