@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextvars import ContextVar, Token
+from functools import lru_cache
 from importlib.metadata import version
 from itertools import islice
 from types import TracebackType
@@ -21,6 +22,7 @@ from msgspec.structs import replace
 from opentelemetry import baggage, propagate, trace
 from opentelemetry import context as otel
 from opentelemetry.environment_variables import OTEL_PYTHON_TRACER_PROVIDER
+from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceState
 
 from fairlane.topics.task import Task
@@ -120,7 +122,7 @@ def end_send(span: Span | None, *, partition: int = -1, offset: int = -1, error:
 def _inject(task: Task, context: otel.Context) -> Task:
     """The task with the context in its fields, and in its headers what is neither traceparent nor tracestate."""
     propagator = propagate.get_global_textmap()
-    if propagator.fields == _W3C_FIELDS:
+    if _fields(propagator) == _W3C_FIELDS:
         inner = trace.get_current_span(context).get_span_context()
         state = inner.trace_state.to_header() if inner.trace_state else ""
         if not baggage.get_all(context):
@@ -193,7 +195,7 @@ def process(task: Task, *, topic: str, partition: int, offset: int, group: str, 
     if traceparent:
         remote = _remote(traceparent, task.tracestate)
         parent = _extract_rest(task, trace.set_span_in_context(NonRecordingSpan(remote), _EMPTY))
-    elif not _has_w3c():
+    elif "traceparent" not in _fields(propagate.get_global_textmap()):
         parent = _extract_rest(task, _EMPTY)
     remote = trace.get_current_span(parent).get_span_context()
     if remote.is_valid:
@@ -286,14 +288,16 @@ def _attributes(name: str, kind: str, topic: str, task: Task) -> dict[str, Any]:
     return attributes
 
 
-def _has_w3c() -> bool:
-    return "traceparent" in propagate.get_global_textmap().fields
+@lru_cache(maxsize=4)
+def _fields(propagator: TextMapPropagator) -> frozenset[str]:
+    """The headers of a propagator; a composite one collects them anew at each call."""
+    return frozenset(propagator.fields)
 
 
 def _extract_rest(task: Task, context: otel.Context) -> otel.Context:
     """The context with what a record carries besides W3C trace context: baggage, or another propagator's headers."""
     propagator = propagate.get_global_textmap()
-    if propagator.fields == _W3C_FIELDS and all(name != "baggage" for name, _ in task.headers):
+    if _fields(propagator) == _W3C_FIELDS and "baggage" not in dict(task.headers):
         return context
     carrier = {name: value.decode("utf-8", "replace") for name, value in task.headers if value}
     return propagator.extract(carrier, context)
