@@ -14,6 +14,7 @@ from typing import Annotated, Final
 
 import typer
 
+from fairlane.logs import LogFormat
 from fairlane.topics.connection import Connection, parse_queue_url
 from fairlane.topics.errors import UsageError
 from fairlane.topics.names import QueueNames
@@ -50,6 +51,12 @@ PropertyOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 TimeoutOption = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long to wait for Kafka's answer.")
+]
+LogFormatOption = Annotated[
+    LogFormat, typer.Option("--log-format", envvar="FAIRLANE_LOG_FORMAT", help="How to log, on stderr.")
+]
+LogLevelOption = Annotated[
+    str, typer.Option("--log-level", envvar="FAIRLANE_LOG_LEVEL", metavar="LEVEL", help="The least that is logged.")
 ]
 
 
