@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterable
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from fairlane.producer.librdkafka import librdkafka_log, property_refused
 from fairlane.producer.reports import enqueue_error, is_no_such_topic, size_bytes
 from fairlane.producer.shipment import Shipment
 from fairlane.producer.space import Space
+from fairlane.topics.admin_client import refused
 from fairlane.topics.connection import Connection
+from fairlane.topics.deadline import Deadline
 from fairlane.topics.errors import (
-    EnqueueRefused,
     FairlaneError,
+    KafkaRefused,
     KafkaUnreachable,
     ProducerClosed,
     QueueUnknown,
@@ -32,18 +34,16 @@ _log = logging.getLogger("fairlane.producer")
 
 _POLL_S: Final = 0.5
 _ASK_FIRST_S: Final = 2.0
+_ASK_LEAST_S: Final = 0.1
 _ASK_MORE: Final = 2
 _PURGED_S: Final = 5.0
 _MESSAGE_MAX_BYTES: Final = 1_000_000
 """librdkafka's default of message.max.bytes."""
 
-_CANNOT_CONNECT: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED})
+_NO_LOGIN: Final = frozenset(
+    {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError.UNSUPPORTED_SASL_MECHANISM}
+)
 """What no waiting mends."""
-
-
-def _is_connection_talk(record: logging.LogRecord) -> bool:
-    # Each failed connection comes as an error event too, and those are counted and said once.
-    return not record.getMessage().startswith("FAIL")
 
 
 class Client:
@@ -70,8 +70,6 @@ class Client:
         self._known: set[str] = set()
         self._trouble: KafkaError | None = None
         self._undelivered: list[str] = []
-        logger = logging.getLogger("fairlane.producer.librdkafka")
-        logger.addFilter(_is_connection_talk)
         config = connection.producer(
             client_id=f"fairlane-{queue}",
             message_timeout_ms=max(1, round(enqueue_timeout_s * 1000)),
@@ -80,7 +78,10 @@ class Client:
             allow_auto_create_topics=False,
         )
         self._size_limit = int(config.get("message.max.bytes", _MESSAGE_MAX_BYTES))
-        self.raw = Producer({**config, "error_cb": self._on_error, "logger": logger})
+        try:
+            self.raw = Producer({**config, "error_cb": self._on_error, "logger": librdkafka_log})
+        except KafkaException as error:
+            raise property_refused(error) from error
         self._thread = threading.Thread(target=self._take_reports, name=f"fairlane-reports-{queue}", daemon=True)
         self._thread.start()
 
@@ -92,11 +93,11 @@ class Client:
         """See that the topics exist. Blocks for up to the enqueue timeout.
 
         Raises:
-            KafkaUnreachable: no broker answered in time, or none lets this client in.
+            KafkaUnreachable: no broker answered in time.
+            KafkaRefused: the login failed, or a topic is not this client's to see.
             QueueUnknown: a topic does not exist.
-            EnqueueRefused: a topic is not this client's to see.
         """
-        deadline = time.monotonic() + self._timeout_s
+        deadline = Deadline(self._timeout_s)
         for topic in topics:
             error = self._ask(topic, deadline)
             if error is None:
@@ -104,21 +105,21 @@ class Client:
             elif is_no_such_topic(error):
                 raise QueueUnknown(self._queue, topic, self._bootstrap)
             else:
-                raise EnqueueRefused("", topic, error.name(), error.str())
+                raise refused(f"take tasks for {topic}", error)
 
-    def _ask(self, topic: str, deadline: float) -> KafkaError | None:
+    def _ask(self, topic: str, deadline: Deadline) -> KafkaError | None:
         """What a broker says is wrong with the topic. Asks again until the deadline, unless no asking helps."""
         slice_s = _ASK_FIRST_S
         while True:
-            remaining_s = max(0.001, deadline - time.monotonic())
             try:
-                metadata = self.raw.list_topics(topic, timeout=min(slice_s, remaining_s))
+                metadata = self.raw.list_topics(topic, timeout=max(_ASK_LEAST_S, min(slice_s, deadline.left_s)))
             except KafkaException as error:
-                trouble = self._trouble
-                hopeless = trouble is not None and trouble.code() in _CANNOT_CONNECT
-                if hopeless or time.monotonic() >= deadline:
-                    detail = (trouble or error.args[0]).str()
-                    raise KafkaUnreachable(self._bootstrap, self._timeout_s, detail) from None
+                trouble = self._trouble or error.args[0]
+                if trouble.code() in _NO_LOGIN:
+                    action, hint = "let this client in", "Look at sasl.* and security.protocol"
+                    raise KafkaRefused(trouble.name(), trouble.str(), action, hint) from None
+                if not deadline.left_s:
+                    raise KafkaUnreachable(self._bootstrap, self._timeout_s, trouble.str()) from None
                 slice_s *= _ASK_MORE
                 continue
             self._trouble = None

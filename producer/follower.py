@@ -19,7 +19,7 @@ from fairlane.producer import fork
 from fairlane.producer.session import Session
 from fairlane.producer.watch import Answer, Waiter
 from fairlane.topics.connection import Connection
-from fairlane.topics.errors import FairlaneError, ProducerClosed
+from fairlane.topics.errors import FairlaneError, ProducerClosed, UsageError
 from fairlane.topics.names import QueueNames
 
 _log = logging.getLogger("fairlane.producer")
@@ -116,7 +116,7 @@ class Follower:
                 self._thread.start()
 
     def _follow(self) -> None:
-        session = None
+        session: Session | None = None
         try:
             session = self._session = Session(self._connection, self._names)
             while (request := self._next(session)) is not None:
@@ -126,6 +126,8 @@ class Follower:
                     session.ask(request)
                 elif isinstance(request, Expect):
                     session.expect(request.waiters, request.address)
+        except UsageError as error:
+            self._refuse_all(error)
         finally:
             with self._lock:
                 # Unless it left because all was quiet, when another one may be at work already.
@@ -135,6 +137,15 @@ class Follower:
                     self._session = None
             if session is not None:
                 session.close(ProducerClosed())
+
+    def _refuse_all(self, error: UsageError) -> None:
+        with self._lock:
+            while not self._requests.empty():
+                request = self._requests.get_nowait()
+                if isinstance(request, Waiter):
+                    request.answer(error)
+                elif isinstance(request, Expect):
+                    request.address.set_result(error)
 
     def _next(self, session: Session) -> Request | None:
         """The next request; reads while there is none and somebody waits; None when all is quiet for long enough."""

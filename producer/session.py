@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from fairlane.producer import fork
+from fairlane.producer.librdkafka import librdkafka_log, property_refused
 from fairlane.producer.reports import is_no_such_topic
 from fairlane.producer.watch import Waiter, Watch
+from fairlane.topics.admin_client import refused
 from fairlane.topics.connection import Connection
-from fairlane.topics.errors import FairlaneError, QueueUnknown, ResultRefused
+from fairlane.topics.errors import FairlaneError, QueueUnknown
 from fairlane.topics.names import QueueNames
 from fairlane.topics.partitioner import partition_of
 
@@ -36,6 +38,9 @@ Expected = tuple[tuple[Waiter, ...], "Future[str | FairlaneError]"]
 class Session:
     """Reads the partitions that somebody waits for.
 
+    Raises:
+        UsageError: librdkafka does not accept the properties of the connection.
+
     Attributes:
         trouble: why Kafka cannot be read now, "" if it can.
     """
@@ -44,19 +49,19 @@ class Session:
         self.trouble = ""
         self._names = names
         self._bootstrap = connection.bootstrap
-        self._consumer = Consumer(
-            {
-                **connection.consumer(
-                    group_id=f"{names.group}-results-{uuid.uuid4().hex[:8]}",
-                    auto_offset_reset="earliest",
-                    enable_partition_eof=True,
-                    allow_auto_create_topics=False,
-                    queued_max_messages_kbytes=4_096,
-                ),
-                "error_cb": self._on_error,
-                "logger": logging.getLogger("fairlane.producer.librdkafka"),
-            }
+        config = connection.consumer(
+            group_id=f"{names.group}-results-{uuid.uuid4().hex[:8]}",
+            auto_offset_reset="earliest",
+            enable_partition_eof=True,
+            allow_auto_create_topics=False,
+            queued_max_messages_kbytes=4_096,
+            # A partition that is added waits for the fetch that is out.
+            fetch_wait_max_ms=50,
         )
+        try:
+            self._consumer = Consumer({**config, "error_cb": self._on_error, "logger": librdkafka_log})
+        except KafkaException as error:
+            raise property_refused(error) from error
         self._watches: dict[tuple[str, int], Watch] = {}
         self._partitions: dict[str, int] = {}
         self._replies: int | None = None
@@ -83,6 +88,8 @@ class Session:
         """Begin to read what was asked for since, and read what has come."""
         if self._to_place or self._to_expect:
             self._place()
+            if not self.is_awaited:
+                return
         first = self._consumer.poll(timeout_s)
         if first is None:
             return
@@ -182,8 +189,12 @@ class Session:
             raise KafkaException(found.error)
         return found.offset if found.offset >= 0 else end
 
-    def _add(self, watch: Watch, at: TopicPartition, waiters: Iterable[Waiter]) -> None:
-        _, end = self._consumer.get_watermark_offsets(at, cached=True)
+    def _add(self, watch: Watch, at: TopicPartition, waiters: Sequence[Waiter]) -> None:
+        # Who takes what there is needs to know how much there is now; who waits for an end will see it come.
+        if all(waiter.ends_only for waiter in waiters):
+            _, end = self._consumer.get_watermark_offsets(at, cached=True)
+        else:
+            _, end = self._consumer.get_watermark_offsets(at, timeout=_ANSWER_S)
         for waiter in waiters:
             watch.add(waiter, end)
 
@@ -212,7 +223,7 @@ class Session:
     def _topic_error(self, topic: str, error: KafkaError) -> FairlaneError:
         if is_no_such_topic(error):
             return QueueUnknown(self._names.queue, topic, self._bootstrap)
-        return ResultRefused(topic, error.name(), error.str())
+        return refused(f"read {topic}", error)
 
     def _on_error(self, error: KafkaError) -> None:
         self.trouble = error.str()

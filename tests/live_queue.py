@@ -9,30 +9,26 @@ from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka import Consumer, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from fairlane.producer import Parcel, from_json
+from fairlane.topics.admin import TopicAdmin
+from fairlane.topics.connection import Connection
 from fairlane.topics.ids import new_id
-from fairlane.topics.names import DEFAULT_TIERS, LEVELS, QueueNames
+from fairlane.topics.names import QueueNames
 from fairlane.topics.task import Task
+from fairlane.topics.topology import Topology
 
 
 @contextmanager
 def live_queue(bootstrap: str, *, partitions: int = 3) -> Iterator[QueueNames]:
-    """A queue with lanes, tiers, status, replies and the rest."""
+    """A queue with all its topics."""
     names = QueueNames(f"t-{uuid.uuid4().hex[:8]}")
-    topics = [names.lane(level) for level in LEVELS] + [names.tier(tier) for tier in DEFAULT_TIERS]
-    topics += [names.status, names.replies, names.dlq, names.control, names.audit, names.workers]
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    for future in admin.create_topics([NewTopic(topic, partitions, 1) for topic in topics]).values():
-        future.result(30)
+    admin = TopicAdmin(Connection(bootstrap), timeout_s=60)
+    admin.create(Topology.of(names, partitions=partitions, replication=1))
     try:
-        wait_until(lambda: set(topics) <= set(admin.list_topics(timeout=10).topics), "the topics are known")
         yield names
     finally:
-        for future in admin.delete_topics(topics).values():
-            future.result(30)
+        admin.delete(names)
 
 
 def wait_until(condition: Callable[[], object], what: str, *, timeout_s: float = 20.0) -> None:

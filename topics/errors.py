@@ -23,7 +23,6 @@ CLI ends with. Nobody has to read a message to find out what happened.
     ├── ResultError
     │   ├── TaskUnknown
     │   ├── TaskFailed
-    │   ├── ResultRefused           Kafka does not let this client read it
     │   └── ResultTimeout
     ├── InvalidPayload              the payload of a task does not fit its handler
     ├── InvalidResult               what a handler returned is no JSON, or not what was expected
@@ -312,18 +311,6 @@ class TaskFailed(ResultError):
     def __str__(self) -> str:
         error = f": {self.error_type}: {self.error_message}" if self.error_type else ""
         return f"task {self.task_id} {self.state} ({self.reason}){error}"
-
-
-@dataclass(eq=False)
-class ResultRefused(ResultError):
-    """Kafka does not let this client read `topic`; `code` is Kafka's name of the error."""
-
-    topic: str
-    code: str
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"Kafka does not let this client read {self.topic}: {self.code} {self.detail}".rstrip()
 
 
 @dataclass(eq=False)
