@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 from confluent_kafka import Message
@@ -25,7 +25,9 @@ from fairlane.consumer.settler import Settler
 from fairlane.consumer.tiers import Hop, Wait, hold_limit_ms, read_decision
 from fairlane.topics import routing, wire
 from fairlane.topics.errors import MalformedRecord
+from fairlane.topics.headers import Headers
 from fairlane.topics.names import Lane, Tier
+from fairlane.topics.record_headers import headers_of
 from fairlane.topics.task import Task
 
 _logger = logging.getLogger("fairlane.reader")
@@ -175,10 +177,11 @@ class Intake:
         self, assigned: Assigned, reading: _Reading, message: Message, value: bytes, offset: int, now_ms: int
     ) -> Delivery | Outcome | Wait:
         key = message.key()
-        headers = cast("Sequence[tuple[str, bytes | None]] | None", message.headers())
+        headers: Headers | None = None
         appended_ms = message.timestamp()[1]
         lane = reading.lane
         try:
+            headers = headers_of(message)
             task = wire.decode(
                 assigned.topic,
                 assigned.partition,

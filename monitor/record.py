@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 from confluent_kafka import Message
 
+from fairlane.topics import record_headers
+from fairlane.topics.errors import MalformedRecord
 from fairlane.topics.headers import Headers
 
 
@@ -39,7 +41,8 @@ def record_of(message: Message) -> Record:
 
 
 def headers_of(message: Message) -> Headers:
-    """The headers of a message as Kafka has them: in order, names may repeat, a value may be null."""
-    headers = message.headers() or []
-    assert isinstance(headers, list)
-    return [(name, value) for name, value in headers if not isinstance(value, str)]
+    """The headers of a message as Kafka has them: in order, with repeats and nulls; none if unreadable."""
+    try:
+        return record_headers.headers_of(message) or []
+    except MalformedRecord:
+        return []
