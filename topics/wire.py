@@ -17,6 +17,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from fairlane.topics import rfc3339, task_headers
 from fairlane.topics.bodies import JSON, Said, read_bare, read_bare_only, read_structured
 from fairlane.topics.errors import MalformedRecord
@@ -31,6 +33,7 @@ __all__ = ["Headers", "dead_letter", "decode", "encode", "hop", "replay"]
 
 _STRUCTURED: Final = "application/cloudevents"
 _EVENT_NAMES: Final = frozenset({"ce_specversion", "ce_type", "ce_id", "ce_source"})
+_TRACE_NAMES: Final = (("traceparent", "tracestate"), ("ce_traceparent", "ce_tracestate"))
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _EVENT_HEADERS: Final = frozenset(header.name for header in EVENT)
 _DEFAULT_SOURCE: Final = b"fairlane"
@@ -68,38 +71,28 @@ def decode(
         MalformedRecord: it is no task; the problem says why.
     """
     found = dict(headers) if headers else {}
-    if OWN.isdisjoint(found):
-        own: dict[str, Any] = {}
-        foreign = tuple(headers) if headers else ()
-    else:
-        own = task_headers.read(found)
-        foreign = tuple([header for header in headers or () if header[0] not in OWN])
+    foreign = tuple(headers) if headers else ()
+    own: dict[str, Any] = {}
+    if not OWN.isdisjoint(found):
+        own = _own(found, in_lane=lane is not None)
+        foreign = tuple([header for header in foreign if header[0] not in OWN])
+    if lane is None and "lane" not in own:
+        raise MalformedRecord("fairlane-lane is missing: a record in a tier has to name its lane")
     form, said = _say(found, value, default_type)
-    named_lane, named_priority = own.pop("lane", ""), own.pop("priority", priority)
-    if lane is None:
-        if not named_lane:
-            raise MalformedRecord("fairlane-lane is missing: a record in a tier has to name its lane")
-        lane, priority = named_lane, named_priority
-    origin: Origin = own.pop("origin", None) or Origin(topic, partition, offset)
+    origin = own.get("origin") or Origin(topic, partition, offset)
     task_id = said.id or str(origin)
-    enqueued_ms: int = own.pop("enqueued_ms", 0)
-    if not enqueued_ms:
-        # A time that cannot be read is no reason to refuse the work.
-        enqueued_ms = (said.time and rfc3339.parse_ms(said.time)) or made_at_ms(task_id) or max(timestamp_ms, 0)
     _check_name(said.type, "type")
     _check_name(task_id, "id")
     traceparent, tracestate = _trace(found, said)
-    own_traceparent: str = own.pop("traceparent", "")
-    if own_traceparent and not traceparent:
-        traceparent, own["own_trace"] = own_traceparent, True
-    return Task(
+    task = Task(
         id=task_id,
         type=said.type,
         payload=said.payload,
         content_type=said.content_type,
         priority=priority,
-        enqueued_ms=enqueued_ms,
-        lane=lane,
+        # A time that cannot be read is no reason to refuse the work.
+        enqueued_ms=(said.time and rfc3339.parse_ms(said.time)) or made_at_ms(task_id) or max(timestamp_ms, 0),
+        lane=lane or "",
         origin=origin,
         source=said.source,
         traceparent=traceparent,
@@ -108,8 +101,25 @@ def decode(
         form=form,
         value=value,
         headers=foreign,
-        **own,
     )
+    if "traceparent" in own:
+        if traceparent:
+            del own["traceparent"]
+        else:
+            own["own_trace"] = True
+    # Most records are new and have none: giving `**own` to Task would cost all of them 0.4 µs.
+    return replace(task, **own) if own else task
+
+
+def _own(found: Mapping[str, bytes | None], *, in_lane: bool) -> dict[str, Any]:
+    """The fields that fairlane's own headers give, without those of which the record says more itself."""
+    own = task_headers.read(found)
+    if in_lane:
+        own.pop("lane", None)
+        own.pop("priority", None)
+    if not own.get("enqueued_ms"):
+        own.pop("enqueued_ms", None)
+    return own
 
 
 def _say(found: Mapping[str, bytes | None], value: bytes, default_type: str | None) -> tuple[Form, Said]:
@@ -131,17 +141,17 @@ def _say(found: Mapping[str, bytes | None], value: bytes, default_type: str | No
 
 
 def _binary(found: Mapping[str, bytes | None], task_type: str, value: bytes, content_type: str) -> Said:
-    version = found.get("ce_specversion")
+    get = found.get
+    version = get("ce_specversion")
     if version and version != b"1.0":
         raise MalformedRecord(f"ce_specversion is {version[:30]!r}, not 1.0")
-    return Said(
-        task_type,
-        value,
-        text_of(found, "ce_id"),
-        text_of(found, "ce_source"),
-        text_of(found, "ce_time"),
-        content_type or JSON,
-    )
+    try:
+        task_id, source = (get("ce_id") or b"").decode(), (get("ce_source") or b"").decode()
+        time = (get("ce_time") or b"").decode()
+    except UnicodeDecodeError:
+        # One by one, which names the one that is no text.
+        task_id, source, time = (text_of(found, name) for name in ("ce_id", "ce_source", "ce_time"))
+    return Said(task_type, value, task_id, source, time, content_type or JSON)
 
 
 def _check_name(text: str, name: str) -> None:
@@ -154,12 +164,13 @@ def _check_name(text: str, name: str) -> None:
 
 def _trace(found: Mapping[str, bytes | None], said: Said) -> tuple[str, str]:
     """The first valid traceparent, and the tracestate beside it; a broken one is no reason to refuse the work."""
-    for name, state_name in (("traceparent", "tracestate"), ("ce_traceparent", "ce_tracestate")):
+    for name, state_name in _TRACE_NAMES:
         raw = found.get(name)
         if raw:
             parent = raw.decode("utf-8", "replace")
             if TRACEPARENT.fullmatch(parent):
-                return parent, (found.get(state_name) or b"").decode("utf-8", "replace")
+                state = found.get(state_name)
+                return parent, state.decode("utf-8", "replace") if state else ""
     if said.traceparent and TRACEPARENT.fullmatch(said.traceparent):
         return said.traceparent, said.tracestate
     return "", ""
