@@ -1,4 +1,4 @@
-"""Ask Kafka for the topics of a queue, and make, grow, mend and delete them.
+"""Make the topics of a queue, grow, mend and delete them.
 
 Invariant: it does what the declaration says and decides nothing. Making twice is making once. A topic that the queue
 does not own is never touched. No call takes longer than it was given.
@@ -6,46 +6,29 @@ does not own is never touched. No call takes longer than it was given.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from confluent_kafka import KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import KafkaError
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are in its documentation
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
     NewPartitions,
     NewTopic,
-    OffsetSpec,
     ResourceType,
 )
 
-from fairlane.topics.admin_client import Admin, refused
-from fairlane.topics.connection import Connection
+from fairlane.topics.admin_client import refused
 from fairlane.topics.deadline import Deadline
 from fairlane.topics.errors import KafkaUnreachable, UsageError
 from fairlane.topics.names import QueueNames
-from fairlane.topics.plan import Found, FoundTopic, resolve
-from fairlane.topics.topology import SAME_COUNT, TopicSpec, Topology, topics_of_queue
+from fairlane.topics.plan import resolve
+from fairlane.topics.reader import UNKNOWN, TopicReader
+from fairlane.topics.topology import SAME_COUNT, TopicSpec, Topology
 
-DEFAULT_TIMEOUT_S: Final = 10.0
-
-_FIRST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-_END: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-_UNKNOWN: Final = "UNKNOWN_TOPIC_OR_PART"
-# A topic that was just made, a leader that was just chosen: the next answer may be another.
-_NOT_YET: Final = frozenset(
-    {
-        _UNKNOWN,
-        "_UNKNOWN_PARTITION",
-        "FENCED_LEADER_EPOCH",
-        "LEADER_NOT_AVAILABLE",
-        "NOT_LEADER_FOR_PARTITION",
-        "OFFSET_NOT_AVAILABLE",
-        "UNKNOWN_LEADER_EPOCH",
-    }
-)
+_EXISTS: Final = "TOPIC_ALREADY_EXISTS"
 _BAD_SETTING: Final = frozenset({"INVALID_CONFIG", "POLICY_VIOLATION"})
 
 
@@ -70,35 +53,8 @@ class Creation:
     missing: tuple[str, ...]
 
 
-class TopicAdmin:
-    """The topics of queues on one Kafka.
-
-    Every method raises KafkaUnreachable if no answer came in time, and KafkaRefused if the login failed or Kafka said
-    no to what was asked.
-
-    Args:
-        connection: where Kafka is.
-        timeout_s: how long each method may take, seconds.
-
-    Raises:
-        UsageError: librdkafka does not accept the properties of the connection.
-    """
-
-    def __init__(self, connection: Connection, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        self._admin = Admin(connection)
-        self._client = self._admin.client
-        self._timeout_s = timeout_s
-
-    def brokers(self) -> int:
-        """How many brokers the cluster has now."""
-        return self._brokers(Deadline(self._timeout_s))
-
-    def find(self, topology: Topology) -> Found:
-        """What Kafka has of the queue: its declared topics and any others whose names derive from its name.
-
-        Needs the right to Describe the topics, and DescribeConfigs for their configuration (else `config` is None).
-        """
-        return self._find(topology, Deadline(self._timeout_s))
+class TopicAdmin(TopicReader):
+    """The topics of queues on one Kafka, to make and to change; arguments and errors are those of a TopicReader."""
 
     def create(self, topology: Topology) -> Creation:
         """Make the topics that are not there, and wait until the brokers that lead them know them.
@@ -115,13 +71,13 @@ class TopicAdmin:
                 f"Start more brokers, or say --replication {found.brokers}",
             )
         new = {spec.name: spec for spec in wanted.owned if spec.name not in found.topics}
-        without = self._make(new, deadline)
+        made, without = self._make(new, deadline)
         self._await_partitions({name: spec.partitions for name, spec in new.items()}, deadline)
         return Creation(
             topology=wanted,
             brokers=found.brokers,
-            made=tuple(new),
-            there=tuple(spec.name for spec in wanted.owned if spec.name not in new),
+            made=made,
+            there=tuple(spec.name for spec in wanted.owned if spec.name not in made),
             without=without,
             missing=tuple(spec.name for spec in wanted.specs if not spec.owned and spec.name not in found.topics),
         )
@@ -157,7 +113,7 @@ class TopicAdmin:
         return fewer
 
     def configure(self, topic: str, config: Mapping[str, str]) -> None:
-        """Set these settings of a topic, and leave its others as they are."""
+        """Set these settings of a topic, leave its others as they are, and wait until Kafka says that they are set."""
         deadline = Deadline(self._timeout_s)
         entries = [
             ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in config.items()
@@ -166,6 +122,13 @@ class TopicAdmin:
         futures = self._client.incremental_alter_configs([resource], request_timeout=self._admin.patience_s(deadline))
         for error in self._admin.ask(f"configure {topic}", futures, deadline).errors.values():
             raise refused(f"configure {topic}", error)
+
+        def visible() -> bool:
+            now = self._configs([topic], deadline).get(topic)
+            return now is None or config.items() <= now.items()
+
+        if not deadline.poll(visible):
+            raise KafkaUnreachable(self._admin.bootstrap, deadline.timeout_s, "the settings are not visible yet")
 
     def delete(self, queue: QueueNames) -> tuple[str, ...]:
         """Delete every topic whose name derives from the queue's, and its consumer group, and wait until they are gone.
@@ -178,109 +141,36 @@ class TopicAdmin:
         if topics:
             futures = self._client.delete_topics(list(topics), request_timeout=self._admin.patience_s(deadline))
             for name, error in self._admin.ask("delete topics", futures, deadline).errors.items():
-                if error.name() != _UNKNOWN:
+                if error.name() != UNKNOWN:
                     raise refused(f"delete topic {name}", error)
             if not deadline.poll(lambda: not set(topics) & set(self._admin.metadata(deadline).topics)):
                 raise KafkaUnreachable(self._admin.bootstrap, deadline.timeout_s, "the topics are still listed")
-        futures = self._client.delete_consumer_groups([queue.group], request_timeout=self._admin.patience_s(deadline))
-        # A group that is not there, still has members or is not ours to delete keeps no topic alive.
-        self._admin.ask("delete the consumer group", futures, deadline)
+        if self._has_group(queue, deadline):
+            groups = [queue.group]
+            futures = self._client.delete_consumer_groups(groups, request_timeout=self._admin.patience_s(deadline))
+            # A group that still has members or is not ours to delete keeps no topic alive.
+            self._admin.ask("delete the consumer group", futures, deadline)
         return topics
 
-    def topics_of(self, queue: QueueNames) -> tuple[str, ...]:
-        """Every topic there is whose name derives from the queue's, declared or not."""
-        return topics_of_queue(queue, self._admin.metadata(Deadline(self._timeout_s)).topics)
-
-    def workers(self, queue: QueueNames) -> int:
-        """How many members the queue's consumer group has; 0 also if we may not know."""
-        deadline = Deadline(self._timeout_s)
-        futures = self._client.describe_consumer_groups([queue.group], request_timeout=self._admin.patience_s(deadline))
-        answers = self._admin.ask("describe the consumer group", futures, deadline)
-        return sum(len(group.members) for group in answers.values())
-
-    def records(self, partitions: Mapping[str, int]) -> Mapping[str, int]:
-        """About how many records each topic has: offsets between first and end, so compaction and markers count too.
-
-        Args:
-            partitions: how many partitions each topic has.
-        """
-        deadline = Deadline(self._timeout_s)
-        firsts = self._offsets(partitions, _FIRST, deadline)
-        ends = self._offsets(partitions, _END, deadline)
-        counts = dict.fromkeys(partitions, 0)
-        for place, end in ends.items():
-            counts[place[0]] += end - firsts.get(place, end)
-        return counts
-
-    def replicas(self, topology: Topology) -> tuple[Mapping[str, Mapping[int, Sequence[int]]], Sequence[int]]:
-        """The brokers that have a copy of each partition of the queue's own topics, and all brokers there are."""
-        metadata = self._admin.metadata(Deadline(self._timeout_s))
-        copies = {
-            spec.name: {number: list(partition.replicas) for number, partition in topic.partitions.items()}
-            for spec in topology.owned
-            if (topic := metadata.topics.get(spec.name)) is not None
-        }
-        return copies, sorted(metadata.brokers)
-
-    # What the methods above are made of; all share the deadline of their caller.
-
-    def _brokers(self, deadline: Deadline) -> int:
-        future = self._client.describe_cluster(request_timeout=self._admin.patience_s(deadline))
-        answers = self._admin.ask("describe the cluster", {"cluster": future}, deadline)
-        for error in answers.errors.values():
-            raise refused("describe the cluster", error)
-        return len(answers["cluster"].nodes or ())
-
-    def _find(self, topology: Topology, deadline: Deadline) -> Found:
-        brokers = self._brokers(deadline)
-        everything = self._admin.metadata(deadline).topics
-        declared = {spec.name for spec in topology.specs}
-        present = sorted((declared & set(everything)) | set(topics_of_queue(topology.names, everything)))
-        configs = self._configs(present, deadline)
-        topics = {name: _found(name, everything[name].partitions, configs[name]) for name in present if name in configs}
-        return Found(topics, brokers, self._forbidden(declared - set(topics), deadline), self._admin.bootstrap)
-
-    def _configs(self, topics: Iterable[str], deadline: Deadline) -> dict[str, Mapping[str, str] | None]:
-        """Effective configuration by topic, None if we may not read it; a topic that is gone is left out."""
-        resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
-        if not resources:
-            return {}
-        futures = self._client.describe_configs(resources, request_timeout=self._admin.patience_s(deadline))
-        answers = self._admin.ask("describe configurations", futures, deadline)
-        configs: dict[str, Mapping[str, str] | None] = {
-            resource.name: {entry.name: "" if entry.value is None else str(entry.value) for entry in entries.values()}
-            for resource, entries in answers.items()
-        }
-        for resource, error in answers.errors.items():
-            if error.name() not in _NOT_YET:
-                configs[resource.name] = None
-        return configs
-
-    def _forbidden(self, topics: Iterable[str], deadline: Deadline) -> frozenset[str]:
-        names = sorted(topics)
-        if not names:
-            return frozenset()
-        futures = self._client.describe_topics(TopicCollection(names), request_timeout=self._admin.patience_s(deadline))
-        errors = self._admin.ask("describe topics", futures, deadline).errors
-        return frozenset(name for name, error in errors.items() if error.name() == "TOPIC_AUTHORIZATION_FAILED")
-
-    def _make(self, new: Mapping[str, TopicSpec], deadline: Deadline) -> dict[str, tuple[str, ...]]:
+    def _make(
+        self, new: Mapping[str, TopicSpec], deadline: Deadline
+    ) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+        """Which topics were made, and which of those without which settings."""
         errors = self._create({name: spec.config for name, spec in new.items()}, new, deadline)
         again = [name for name, error in errors.items() if error.name() in _BAD_SETTING]
-        without = {}
         if again:
-            errors = {name: error for name, error in errors.items() if name not in again}
             errors |= self._create({name: new[name].essential_config for name in again}, new, deadline)
-            for name in again:
-                without[name] = tuple(sorted(set(new[name].config) - set(new[name].essential_config)))
-        for name, error in errors.items():
+        refusals = {name: error for name, error in errors.items() if error.name() not in ("NO_ERROR", _EXISTS)}
+        for name, error in refusals.items():
             raise refused(f"create topic {name}", error)
-        return without
+        made = tuple(name for name in new if errors[name].name() == "NO_ERROR")
+        left_out = {name: tuple(sorted(set(new[name].config) - set(new[name].essential_config))) for name in again}
+        return made, {name: settings for name, settings in left_out.items() if name in made}
 
     def _create(
         self, configs: Mapping[str, Mapping[str, str]], new: Mapping[str, TopicSpec], deadline: Deadline
-    ) -> dict[str, Any]:
-        """Make topics with these configurations; errors by topic, without those that somebody else just made."""
+    ) -> dict[str, KafkaError]:
+        """Make topics with these configurations, and say what Kafka said to each."""
         if not configs:
             return {}
         requests = [
@@ -289,7 +179,7 @@ class TopicAdmin:
         ]
         futures = self._client.create_topics(requests, request_timeout=self._admin.patience_s(deadline))
         errors = self._admin.ask("create topics", futures, deadline).errors
-        return {name: error for name, error in errors.items() if error.name() != "TOPIC_ALREADY_EXISTS"}
+        return {name: errors.get(name, KafkaError(KafkaError.NO_ERROR)) for name in configs}
 
     def _await_partitions(self, partitions: Mapping[str, int], deadline: Deadline) -> None:
         """Until the leader of each partition knows it: a broker that leads one has applied the metadata up to it."""
@@ -301,34 +191,8 @@ class TopicAdmin:
             topics = self._admin.metadata(deadline).topics
             if any(name not in topics or len(topics[name].partitions) < count for name, count in partitions.items()):
                 return False
-            return len(self._offsets(partitions, _END, deadline)) == sum(partitions.values())
+            return len(self._ends(partitions, deadline)) == sum(partitions.values())
 
         if not deadline.poll(known):
             detail = "the topics are made, but not every partition has a leader yet"
             raise KafkaUnreachable(self._admin.bootstrap, deadline.timeout_s, detail)
-
-    def _offsets(
-        self, partitions: Mapping[str, int], spec: OffsetSpec, deadline: Deadline
-    ) -> dict[tuple[str, int], int]:
-        places = {TopicPartition(name, number): spec for name, count in partitions.items() for number in range(count)}
-        if not places:
-            return {}
-        try:
-            futures = self._client.list_offsets(places, request_timeout=self._admin.patience_s(deadline))
-        except KafkaException as error:
-            raise self._admin.failure("list offsets", error.args[0], deadline) from error
-        answers = self._admin.ask("list offsets", futures, deadline)
-        for place, refusal in answers.errors.items():
-            if refusal.name() not in _NOT_YET:
-                raise refused(f"list offsets of {place.topic}", refusal)
-        return {(place.topic, place.partition): answer.offset for place, answer in answers.items()}
-
-
-def _found(name: str, partitions: Mapping[int, Any], config: Mapping[str, str] | None) -> FoundTopic:
-    return FoundTopic(
-        name=name,
-        partitions=len(partitions),
-        replication=min((len(partition.replicas) for partition in partitions.values()), default=0),
-        config=config,
-        offline=tuple(sorted(number for number, partition in partitions.items() if partition.leader < 0)),
-    )

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]  # in its documentation
 
-from fairlane.topics.admin import DEFAULT_TIMEOUT_S, TopicAdmin
 from fairlane.topics.admin_client import Admin
 from fairlane.topics.api_versions import what_is_missing
 from fairlane.topics.connection import Connection
@@ -19,6 +18,7 @@ from fairlane.topics.deadline import Deadline
 from fairlane.topics.errors import KafkaTooOld, QueueBroken, QueueUnknown
 from fairlane.topics.plan import Difference, compare
 from fairlane.topics.probe import ask_broker
+from fairlane.topics.reader import DEFAULT_TIMEOUT_S, TopicReader
 from fairlane.topics.topology import Topology
 
 _LOG = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def check_queue(
     """
     deadline = Deadline(timeout_s)
     require_modern(connection, timeout_s=timeout_s)
-    found = TopicAdmin(connection, timeout_s=max(1.0, deadline.left_s)).find(topology)
+    found = TopicReader(connection, timeout_s=max(1.0, deadline.left_s)).find(topology)
     differences = compare(topology, found)
     refuse(topology, differences, connection.bootstrap)
     return differences

@@ -22,10 +22,11 @@ from fairlane.cli.options import (
     TimeoutOption,
     queue_target,
 )
-from fairlane.topics.admin import DEFAULT_TIMEOUT_S, TopicAdmin
+from fairlane.topics.admin import TopicAdmin
 from fairlane.topics.check import require_modern
 from fairlane.topics.errors import QueueUnknown, UsageError
 from fairlane.topics.plan import Difference, Found, compare, resolve
+from fairlane.topics.reader import DEFAULT_TIMEOUT_S
 from fairlane.topics.reassignment import reassignment as plan_reassignment
 from fairlane.topics.topology import Topology
 
