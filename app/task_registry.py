@@ -1,0 +1,165 @@
+"""The task types of an app: which function has which type, and under which terms it is enqueued.
+
+Invariant: a type names one function. A second function that asks for it is an error that names both, so that no task is
+ever run by another function than the one that was meant.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
+
+from fairlane.consumer.handlers import Handler, Isolation
+from fairlane.consumer.retry import RetryPolicy
+from fairlane.sender import Sender
+from fairlane.settings import Settings
+from fairlane.task_definition import AsyncTask, SyncTask
+from fairlane.task_options import Terms, lane_of
+from fairlane.topics.errors import UsageError
+from fairlane.topics.names import DEFAULT_LEVEL, Lane
+from fairlane.topics.payload import Signature
+from fairlane.topics.routing import lane_for
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+AnyTask = AsyncTask[..., Any] | SyncTask[..., Any]
+
+
+class Registrar(Protocol):
+    """What `app.task(…)` returns: the decorator."""
+
+    # What is `async def` also is a function that returns something: the first that fits is meant.
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> SyncTask[P, R]: ...
+
+
+class TaskRegistry(ABC):
+    """The part of an app that defines tasks."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, AnyTask] = {}
+
+    @property
+    @abstractmethod
+    def settings(self) -> Settings:
+        """The settings of the app."""
+
+    @property
+    @abstractmethod
+    def lanes(self) -> tuple[Lane, ...]:
+        """The lanes of the queue, the most urgent first."""
+
+    @property
+    @abstractmethod
+    def sender(self) -> Sender:
+        """Who takes the tasks."""
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """What a worker needs to run the tasks, by task type."""
+        return MappingProxyType({name: task.handler for name, task in self._tasks.items()})
+
+    @overload
+    def task(  # type: ignore[overload-overlap]
+        self, type: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def task(self, type: Callable[P, R], /) -> SyncTask[P, R]: ...
+    @overload
+    def task(
+        self,
+        type: str | None = None,
+        *,
+        priority: int = ...,
+        retry: RetryPolicy = ...,
+        timeout_s: float | None = ...,
+        expires_s: float | None = ...,
+        concurrency: int | None = ...,
+        isolation: Isolation = ...,
+        on_invalid: Literal["dead", "retry"] = ...,
+        version: int = ...,
+    ) -> Registrar: ...
+    def task(
+        self,
+        type: str | Callable[..., Any] | None = None,  # noqa: A002
+        *,
+        priority: int = DEFAULT_LEVEL,
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+        timeout_s: float | None = None,
+        expires_s: float | None = None,
+        concurrency: int | None = None,
+        isolation: Isolation = "auto",
+        on_invalid: Literal["dead", "retry"] = "dead",
+        version: int = 1,
+    ) -> Any:
+        """Make a function a task: `@app.task`, or `@app.task(priority=5, …)`, on `def` or `async def`.
+
+        Args:
+            type: the task type, which clients of any language name; the function's name by default. Name it yourself
+                where the function may be renamed while tasks of it wait.
+            priority: level of the lane that it is enqueued in unless an option says otherwise.
+            retry: when and how often a failed attempt is tried again.
+            timeout_s: how long one attempt may take, seconds; None is as long as it likes.
+            expires_s: how long after its enqueue a task is not worth a start any more, seconds; None is never.
+            concurrency: how many attempts of it one worker process runs at once; None is as many as it can.
+            isolation: where it runs; `auto` is the event loop for `async def` and a thread for `def`.
+            on_invalid: what becomes of a payload that does not fit: `dead` at once, or `retry` for a newer worker.
+            version: of the handler, shown in traces.
+
+        Raises:
+            UsageError: another function has the type already, no lane has the priority, or the signature says nothing
+                of the payload.
+        """
+        if callable(type):
+            return self.task()(type)
+
+        def register(function: Callable[..., Any]) -> Any:
+            name = type or getattr(function, "__name__", "")
+            if not name or not name.isprintable():
+                raise UsageError(f"{name!r} is no task type", "Name it: @app.task('some.name')")
+            signature = Signature.of(function, task_type=name)
+            handler = Handler(name, function, signature, retry, timeout_s, concurrency, isolation, on_invalid, version)
+            # Nobody asked for the default: where it has no lane, the nearest one will do.
+            lane = (lane_for if priority == DEFAULT_LEVEL else lane_of)(priority, self.lanes)
+            terms = Terms(lane).with_options({"expires_s": expires_s}, self.lanes)
+            return self._register(handler, terms)
+
+        return register
+
+    def _register(self, handler: Handler, terms: Terms) -> AnyTask:
+        other = self._tasks.get(handler.type)
+        if other is not None and not _is_the_same(other.handler.function, handler.function):
+            raise UsageError(
+                f"task type {handler.type!r} is taken by {_place(other.handler.function)}, "
+                f"and {_place(handler.function)} asks for it too",
+                "Give one of them a name of its own: @app.task('some.name')",
+            )
+        kind = AsyncTask if handler.is_async else SyncTask
+        task: AnyTask = kind(self, handler, terms)
+        self._tasks[handler.type] = task
+        return task
+
+
+def _place(function: Callable[..., Any]) -> str:
+    file, line = _line(function)
+    return f"{function.__module__}.{getattr(function, '__qualname__', function)} ({file}:{line})"
+
+
+def _is_the_same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    """Whether one is the other made anew: a module that is loaded again, a cell of a notebook that is run again."""
+    if (one.__module__, getattr(one, "__qualname__", "")) != (other.__module__, getattr(other, "__qualname__", "")):
+        return False
+    places = [_line(function) for function in (one, other)]
+    return places[0][0] != places[1][0] or places[0] == places[1]
+
+
+def _line(function: Callable[..., Any]) -> tuple[str, int]:
+    code = getattr(function, "__code__", None)
+    return (code.co_filename, code.co_firstlineno) if code is not None else ("", 0)
