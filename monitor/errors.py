@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from fairlane.topics.errors import FairlaneError
 
@@ -35,4 +36,36 @@ class ReplayFailed(FairlaneError):
         return (
             f"{self.done} of {self.asked} letters were replayed, then Kafka refused: {self.code} ({self.detail}). "
             "The others are untouched: run the same command again"
+        )
+
+
+@dataclass(eq=False)
+class LetterUnknown(FairlaneError):
+    """The DLQ of `queue` has no such letter; `which` says what was asked for."""
+
+    exit_code: ClassVar[int] = 5
+    queue: str
+    which: str
+
+    def __str__(self) -> str:
+        which = f" {self.which}" if self.which else " that fits"
+        return (
+            f"queue {self.queue!r} has no dead letter{which}. `fairlane dlq list --all --queue {self.queue}` lists them"
+        )
+
+
+@dataclass(eq=False)
+class LetterReplayed(FairlaneError):
+    """All `letters` that were asked for were put back before; the newest is `letter`, by `who`, at the time `when`."""
+
+    letter: str
+    who: str
+    when: str
+    letters: int = 1
+
+    def __str__(self) -> str:
+        more = f" (and {self.letters - 1} others too)" if self.letters > 1 else ""
+        return (
+            f"letter {self.letter} was replayed already, by {self.who} at {self.when}{more}. "
+            "Say --again to replay it once more"
         )

@@ -284,7 +284,7 @@ class _Lookup:
         for message in self._scanner.read(starts):
             if self._may_be_it(message):
                 letter = letter_of(record_of(message))
-                if letter.task_id == self._id and (newest is None or letter.died_ms >= newest.died_ms):
+                if self._id in (letter.task_id, letter.origin) and (newest is None or letter.died_ms >= newest.died_ms):
                     newest = letter
         replayed_ms = facts.replayed_ms
         if newest is not None and facts.said is None:

@@ -143,7 +143,12 @@ def view(queue: str, task_id: str, facts: Facts) -> TaskView | None:
         if not again or base is None:
             return waiting
         return msgspec.structs.replace(
-            waiting, worker=base.worker, started_ms=base.started_ms, error=base.error, reason=base.reason
+            waiting,
+            max_attempts=waiting.max_attempts or base.max_attempts,
+            worker=base.worker,
+            started_ms=base.started_ms,
+            error=base.error,
+            reason=base.reason,
         )
     if base is None and facts.letter is not None:
         return _dead(queue, facts.letter, facts.replayed_ms)

@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 import fairlane
-from fairlane.cli import kafka, topics
+from fairlane.cli import dlq, kafka, topics
+from fairlane.cli.status import status
 from fairlane.topics.errors import FairlaneError
 
 app = typer.Typer(
@@ -25,6 +26,8 @@ app = typer.Typer(
 
 app.add_typer(kafka.app)
 app.add_typer(topics.app)
+app.add_typer(dlq.app)
+app.command()(status)
 
 
 def _version(value: bool) -> None:
