@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 import typer
-from rich.cells import cell_len
-from rich.console import JustifyMethod
-from rich.table import Table
-from rich.text import Text
 
 from fairlane.cli.topics_view import console, counted
 from fairlane.monitor.dlq import Listed, Listing
 from fairlane.monitor.letter import Letter
 from fairlane.monitor.replay import Replays
+from fairlane.monitor.section import Column, Section
 from fairlane.monitor.show import age, json_text, moment, payload_text, visible
 
 _KINDS_SHOWN: Final = 5
@@ -31,7 +28,7 @@ def print_listing(listing: Listing, now_ms: int) -> None:
     """The letters as a table, and what is not in it."""
     if listing.letters:
         out = console()
-        out.print(_table(listing.letters, now_ms, out.width))
+        out.print(_section_of(listing.letters, now_ms).table(out.width))
         typer.echo()
     shown = "No dead letters." if not listing.letters else f"{counted(len(listing.letters), 'letter')}."
     if listing.more:
@@ -42,55 +39,39 @@ def print_listing(listing: Listing, now_ms: int) -> None:
     typer.echo(shown)
 
 
-def _table(letters: Sequence[Listed], now_ms: int, width: int) -> Table:
-    """As many columns as fit; what is cut to fit is the error, whose whole text `show` has."""
-    names = [name for name in _COLUMNS if name != "Replayed" or any(listed.replayed for listed in letters)]
-    rows = [[visible(_COLUMNS[name](listed, now_ms)) or "-" for name in names] for listed in letters]
-    widths = [max(len(name), *(cell_len(row[number]) for row in rows)) for number, name in enumerate(names)]
-    shown = [number for number in range(len(names)) if names[number] not in _LEAST_NEEDED]
-    for name in reversed(_LEAST_NEEDED):
-        number = names.index(name)
-        room = width - _gaps(len(shown) + 1) - sum(widths[each] for each in shown if names[each] != "Error")
-        if room - widths[number] >= _ERROR_MIN:
-            shown.append(number)
-    shown.sort()
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
-    rest = width - _gaps(len(shown)) - sum(widths[each] for each in shown if names[each] != "Error")
-    for number in shown:
-        error = names[number] == "Error"
-        justify: JustifyMethod = "right" if names[number] in ("Died", "Attempts") else "left"
-        table.add_column(
-            names[number], no_wrap=True, overflow="ellipsis", justify=justify, max_width=max(rest, 8) if error else None
-        )
-    for row in rows:
-        # Text, not str: square brackets in an error are no markup.
-        table.add_row(*(Text(row[number]) for number in shown))
-    return table
+def _section_of(letters: Sequence[Listed], now_ms: int) -> Section:
+    columns: list[tuple[Column, Callable[[Listed], str]]] = [
+        (Column("Letter", right=False), lambda listed: _number(listed.letter)),
+        (Column("Type", right=False, least=8), lambda listed: listed.letter.type),
+        (Column("Reason", right=False), lambda listed: listed.letter.reason),
+        (Column("Error", right=False, least=24), lambda listed: _error(listed.letter)),
+        (Column("Died"), lambda listed: f"{age(now_ms - listed.letter.died_ms)} ago"),
+        (Column("Attempts", rank=1), lambda listed: str(listed.letter.attempt or "")),
+        (Column("From", right=False, rank=3), lambda listed: _from(listed.letter)),
+        (Column("Task", right=False, rank=2), lambda listed: listed.letter.task_id),
+    ]
+    if any(listed.replayed for listed in letters):
+        columns.append((Column("Replayed"), lambda listed: _replayed_ago(listed, now_ms)))
+    return Section(
+        tuple(column for column, _ in columns),
+        tuple(tuple(visible(cell(listed)) or "-" for _, cell in columns) for listed in letters),
+    )
 
 
-def _gaps(columns: int) -> int:
-    return _GAP * columns
+def _number(letter: Letter) -> str:
+    return f"{letter.record.partition}/{letter.record.offset}"
+
+
+def _from(letter: Letter) -> str:
+    return letter.lane or (letter.original.topic if letter.original else "")
+
+
+def _replayed_ago(listed: Listed, now_ms: int) -> str:
+    return f"{age(now_ms - listed.replayed.at_ms)} ago" if listed.replayed else ""
 
 
 def _error(letter: Letter) -> str:
     return f"{letter.error_type}: {letter.error_message}" if letter.error_message else letter.error_type
-
-
-_COLUMNS: Final[Mapping[str, Callable[[Listed, int], str]]] = {
-    "Letter": lambda listed, _: f"{listed.letter.record.partition}/{listed.letter.record.offset}",
-    "Type": lambda listed, _: listed.letter.type,
-    "Reason": lambda listed, _: listed.letter.reason,
-    "Error": lambda listed, _: _error(listed.letter),
-    "Died": lambda listed, now_ms: f"{age(now_ms - listed.letter.died_ms)} ago",
-    "Attempts": lambda listed, _: str(listed.letter.attempt or ""),
-    "From": lambda listed, _: listed.letter.lane or (listed.letter.original.topic if listed.letter.original else ""),
-    "Task": lambda listed, _: listed.letter.task_id,
-    "Replayed": lambda listed, now_ms: f"{age(now_ms - listed.replayed.at_ms)} ago" if listed.replayed else "",
-}
-_LEAST_NEEDED: Final = ("From", "Task")
-"""Columns that a narrow terminal goes without, the least needed first."""
-_ERROR_MIN: Final = 24
-_GAP: Final = 2
 
 
 def print_letter(listed: Listed, now_ms: int) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import fairlane
-from fairlane.cli import dlq, kafka, topics
+from fairlane.cli import dlq, kafka, monitor, topics
 from fairlane.cli.status import status
 from fairlane.topics.errors import FairlaneError
 
@@ -28,6 +28,7 @@ app.add_typer(kafka.app)
 app.add_typer(topics.app)
 app.add_typer(dlq.app)
 app.command()(status)
+app.add_typer(monitor.app)
 
 
 def _version(value: bool) -> None:
