@@ -72,6 +72,30 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True):
         """As JSON, by the names of the fields."""
         return msgspec.json.encode(self)
 
+    def to_event(self) -> StatusEvent:
+        """As a status event, for who knows only those: also of a task that is pending or running."""
+        place = self.place
+        return StatusEvent(
+            id=self.id,
+            type=self.type,
+            state=self.state,
+            lane=self.lane,
+            attempt=self.attempt,
+            max_attempts=self.max_attempts,
+            enqueued_ms=self.enqueued_ms,
+            started_ms=self.started_ms,
+            finished_ms=self.finished_ms,
+            due_ms=self.due_ms,
+            worker=self.worker,
+            topic=place.topic if place else "",
+            partition=place.partition if place else -1,
+            offset=place.offset if place else -1,
+            trace_id=self.trace_id,
+            reason=self.reason,
+            error=self.error,
+            result=self.result,
+        )
+
 
 class Said(msgspec.Struct, frozen=True):
     """A status event and when it was written, Unix ms."""

@@ -122,3 +122,10 @@ def test_a_letter_of_anything_is_a_letter() -> None:
     strange = Record("q.dlq", 1, 2, T, None, None, [("fairlane-attempt", b"\xff"), ("ce_id", b"\xff"), ("x", None)])
     letter = letter_of(strange)
     assert (letter.place, letter.attempt, letter.task_id, letter.reason) == ("q.dlq/1/2", 0, "\ufffd", "")
+
+
+def test_a_view_is_a_status_event_for_who_knows_only_those() -> None:
+    found = view("q", "a", Facts(waits=(waits(10),)))
+    assert found is not None
+    event = found.to_event()
+    assert (event.id, event.state, event.topic, event.offset) == ("a", "pending", "q.p3", 10)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from live_queue import wait_until
 from msgspec.structs import replace
 
 from fairlane.monitor.offsets import Offsets
@@ -73,6 +74,8 @@ class WrittenQueue:
         for future in made.values():
             future.result(20)
         self.topics = {**self.topics, **topics}
+        # The answer comes before every broker, this one included, tells of them.
+        wait_until(lambda: self._offsets.partitions().keys() >= topics.keys(), "the topics are there")
 
     def delete(self) -> None:
         for future in self._admin.delete_topics(list(self.topics)).values():
