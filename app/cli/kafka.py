@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from fairlane.cli.options import JsonOption
-from fairlane.kafka import cluster, service
+from fairlane.kafka import runtime, service
 from fairlane.kafka.errors import NotRunning
 from fairlane.kafka.state import NamedBroker, NamedKafka
 
@@ -30,7 +30,9 @@ def start(
     name: NameOption = service.DEFAULT_NAME,
     port: Annotated[
         int | None,
-        typer.Option("--port", metavar="PORT", help=f"Of the first broker. [default: {service.DEFAULT_PORT}]"),
+        typer.Option(
+            "--port", metavar="PORT", min=0, max=65535, help=f"Of the first broker. [default: {service.DEFAULT_PORT}]"
+        ),
     ] = None,
     data_dir: Annotated[
         Path | None,
@@ -38,7 +40,7 @@ def start(
     ] = None,
     brokers: Annotated[
         int | None,
-        typer.Option("--brokers", metavar="N", help="1, or 3 for a cluster in which one may die. [default: 1]"),
+        typer.Option("--brokers", metavar="N", min=1, help="1, or 3 for a cluster in which one may die. [default: 1]"),
     ] = None,
 ) -> None:
     """Start Kafka and wait until it answers; if it runs already, say so.
@@ -47,7 +49,7 @@ def start(
     """
     asked = service.Asked(name, port, brokers, data_dir)
     began = time.monotonic()
-    kafka, started = service.start(asked, lambda: cluster.find_runtime(os.environ, _say_on_the_side))
+    kafka, started = service.start(asked, lambda: runtime.find_runtime(os.environ, _say_on_the_side))
     many = f"{len(kafka.brokers)} brokers, " if len(kafka.brokers) > 1 else ""
     state = f"ready in {time.monotonic() - began:.1f} s" if started else "it was already running"
     bootstrap = _bootstrap(kafka)

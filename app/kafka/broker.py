@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,14 +23,28 @@ from fairlane.kafka.storage import properties_path
 _HEAP_MB: Final = {1: 768, 2: 512}
 _HEAP_MB_OF_MANY: Final = 512
 _KILL_WAIT_S: Final = 10.0
+_NO_MAJORITY_S: Final = 3.0
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """What every broker runs on: the jars and the Java."""
+    """What every broker runs on.
+
+    Attributes:
+        distribution: the jars.
+        java: the Java.
+        archive: a file that starts Java faster; `flags` name it.
+        flags: further flags for Java.
+    """
 
     distribution: Distribution
     java: Java
+    archive: Path | None = None
+    flags: tuple[str, ...] = ()
+
+    def without_archive(self) -> Runtime:
+        """The same, started in the ordinary way."""
+        return replace(self, archive=None, flags=())
 
 
 def command(runtime: Runtime, shape: ClusterShape, node: Node, log_path: Path) -> list[str]:
@@ -43,6 +57,7 @@ def command(runtime: Runtime, shape: ClusterShape, node: Node, log_path: Path) -
         "-XX:+ExitOnOutOfMemoryError",
         "-XX:-UsePerfData",
         f"-XX:ErrorFile={shape.data_dir / f'broker-{node.id}.crash'}",
+        *runtime.flags,
         "-Djava.awt.headless=true",
         f"-Dlog4j2.configurationFile={shape.data_dir / 'log4j2.properties'}",
         f"-Dfairlane.log={log_path}",
@@ -81,9 +96,13 @@ class Broker:
         output = broker_log.read_since(self._output_path, 0)
         return output + broker_log.read_since(self.log_path, self._log_offset)
 
+    def exit_status(self) -> int | None:
+        """How its process ended, as far as this program can know."""
+        return processes.exit_status(self.mark) if self.mark else None
+
     def died(self) -> BrokerDied:
         """The error that says how it died."""
-        status = processes.exit_status(self.mark) if self.mark else None
+        status = self.exit_status()
         return BrokerDied(self.node.id, status, str(self.log_path), broker_log.tail(self.log_since_start()))
 
     def stop(self, grace_s: float) -> None:
@@ -95,7 +114,8 @@ class Broker:
 def end_brokers(marks: Mapping[int, ProcessMark], grace_s: float) -> None:
     """Asks the processes of these brokers to end (SIGTERM), and kills after `grace_s` seconds those that have not.
 
-    A grace of 0 kills at once, as a crash would.
+    A grace of 0 kills at once, as a crash would. Of several, the last ones get at most three seconds once the others
+    are gone: without a majority of controllers, a broker waits for an answer that cannot come.
 
     Raises:
         BrokerStuck: not even that ended one.
@@ -104,6 +124,8 @@ def end_brokers(marks: Mapping[int, ProcessMark], grace_s: float) -> None:
     first = signal.SIGTERM if grace_s > 0 else signal.SIGKILL
     for mark in marks.values():
         processes.send(mark, first)
+    if len(marks) > 1 and processes.wait_until_left(marks.values(), len(marks) // 2, grace_s):
+        deadline = min(deadline, time.monotonic() + _NO_MAJORITY_S)
     for mark in marks.values():
         if not processes.wait_until_gone(mark, max(0.0, deadline - time.monotonic())):
             processes.send(mark, signal.SIGKILL)

@@ -5,33 +5,23 @@ Invariant: when `start` raises, nothing that it started still runs.
 
 from __future__ import annotations
 
-import logging
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from fairlane.kafka.broker import Broker, Runtime, end_brokers
 from fairlane.kafka.errors import BrokerDied, BrokerSilent
-from fairlane.kafka.jars import ensure_jars
-from fairlane.kafka.java import find_java
 from fairlane.kafka.ports import choose_nodes
 from fairlane.kafka.processes import ProcessMark
 from fairlane.kafka.properties import ClusterShape
 from fairlane.kafka.storage import prepare
 from fairlane.topics.errors import UsageError
 
-_log = logging.getLogger(__name__)
-
 READY_TIMEOUT_S: Final = 60.0
 STOP_GRACE_S: Final = 15.0
-_PORT_ATTEMPTS: Final = 3
+_ATTEMPTS: Final = 3
 _IN_USE: Final = ("Address already in use", "BindException")
-
-
-def find_runtime(environ: Mapping[str, str], on_fetch: Callable[[str], None] = _log.info) -> Runtime:
-    """Java and jars, as `find_java` and `ensure_jars` find them."""
-    java = find_java(environ)
-    return Runtime(ensure_jars(environ, on_fetch=on_fetch), java)
 
 
 class Cluster:
@@ -66,7 +56,7 @@ class Cluster:
         # confluent_kafka takes a while to load, which is better spent while Java loads too.
         from fairlane.kafka.readiness import wait_until_ready
 
-        if not wait_until_ready(self.shape.bootstrap, len(self.brokers), timeout_s, self._check_alive):
+        if not wait_until_ready(self.shape.bootstrap.split(","), timeout_s, self._check_alive):
             first = next(iter(self.brokers.values()))
             raise BrokerSilent(self.shape.bootstrap, timeout_s, str(first.log_path), first.died().log_end)
 
@@ -132,7 +122,7 @@ def start_cluster(
         raise UsageError(f"{brokers} brokers make no cluster", "One is enough to work with, three show replication")
     if "," in str(data_dir):
         raise UsageError(f"{str(data_dir)!r} has a comma", "Kafka would take it for two directories: name another one")
-    for attempt in range(_PORT_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
         shape = ClusterShape(choose_nodes(brokers, port), data_dir.absolute())
         prepare(shape, runtime.distribution, runtime.java)
         cluster = Cluster(runtime, shape, process_group=process_group)
@@ -144,8 +134,13 @@ def start_cluster(
             return cluster
         except BaseException as error:
             cluster.stop(grace_s=0)
+            if not isinstance(error, BrokerDied) or attempt == _ATTEMPTS - 1:
+                raise
+            if error.exit_status == -signal.SIGABRT and runtime.archive is not None:
+                # Java crashed. An archive that was damaged on the disk can do that, and is made again next time.
+                runtime.archive.unlink(missing_ok=True)
+                runtime = runtime.without_archive()
             # A free port may be taken by somebody else before the broker gets there: then it is another one's turn.
-            lost_port = isinstance(error, BrokerDied) and any(phrase in error.log_end for phrase in _IN_USE)
-            if not lost_port or attempt == _PORT_ATTEMPTS - 1:
+            elif not any(phrase in error.log_end for phrase in _IN_USE):
                 raise
     raise AssertionError("unreachable: the last attempt returns or raises")

@@ -6,19 +6,21 @@ or a data directory, nothing stays on the disk.
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from fairlane.kafka import guard, service
+from fairlane.kafka import service
 from fairlane.kafka.broker import Runtime
-from fairlane.kafka.cluster import READY_TIMEOUT_S, STOP_GRACE_S, Cluster, find_runtime, start_cluster
+from fairlane.kafka.cluster import READY_TIMEOUT_S, STOP_GRACE_S, Cluster, start_cluster
 from fairlane.kafka.errors import AlreadyRunning
+from fairlane.kafka.guarded import guarded_group
+from fairlane.kafka.runtime import find_runtime
 from fairlane.topics.errors import UsageError
 
 
@@ -52,10 +54,9 @@ class EmbeddedKafka:
         self._name = name
         self._data_dir = None if data_dir is None else Path(data_dir)
         self._timeout_s = timeout_s
-        self._temporary: Path | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
         self._cluster: Cluster | None = None
         self._owner_pid = 0
+        self._ends = ExitStack()
 
     @property
     def cluster(self) -> Cluster:
@@ -86,42 +87,40 @@ class EmbeddedKafka:
         if self._cluster is not None:
             raise UsageError("this EmbeddedKafka is running already", "Make another one for a second cluster")
         runtime = find_runtime(os.environ)
+        with ExitStack() as ends:
+            directory = self._data_dir
+            if directory is None and self._name is None:
+                directory = Path(tempfile.mkdtemp(prefix="fairlane-kafka-"))
+                ends.callback(shutil.rmtree, directory, ignore_errors=True)
+            group = ends.enter_context(guarded_group([directory] if self._is_temporary and directory else []))
+            self._cluster = self._start(runtime, directory, group)
+            # A program that ends in good order cleans up itself; the guard is for the others.
+            atexit.register(self.stop)
+            ends.callback(atexit.unregister, self.stop)
+            self._ends = ends.pop_all()
         self._owner_pid = os.getpid()
-        try:
-            self._cluster = self._start(runtime)
-        except BaseException:
-            self._clean_up()
-            raise
         return self
 
-    def _start(self, runtime: Runtime) -> Cluster:
-        if self._name is None and self._data_dir is None:
-            self._temporary = Path(tempfile.mkdtemp(prefix="fairlane-kafka-"))
-        self._guard = subprocess.Popen(
-            # -I -S: it needs the standard library alone, and starts in a fraction of the time.
-            [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), *map(str, filter(None, [self._temporary]))],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            process_group=0,
-        )
-        group = self._guard.pid
-        if self._name is not None:
-            asked = service.Asked(self._name, self._port, self._brokers, self._data_dir)
-            named, started = service.start(asked, lambda: runtime, process_group=group, timeout_s=self._timeout_s)
-            if not started:
-                raise AlreadyRunning(self._name, named.shape.bootstrap, "started by somebody else")
-            return Cluster(runtime, named.shape, process_group=group, marks=named.marks)
-        data_dir = self._temporary or self._data_dir
-        assert data_dir is not None
-        return start_cluster(
-            runtime,
-            brokers=self._brokers,
-            port=self._port,
-            data_dir=data_dir,
-            process_group=group,
-            timeout_s=self._timeout_s,
-        )
+    @property
+    def _is_temporary(self) -> bool:
+        return self._name is None and self._data_dir is None
+
+    def _start(self, runtime: Runtime, directory: Path | None, group: int) -> Cluster:
+        if self._name is None:
+            assert directory is not None
+            return start_cluster(
+                runtime,
+                brokers=self._brokers,
+                port=self._port,
+                data_dir=directory,
+                process_group=group,
+                timeout_s=self._timeout_s,
+            )
+        asked = service.Asked(self._name, self._port, self._brokers, self._data_dir)
+        named, started = service.start(asked, lambda: runtime, process_group=group, timeout_s=self._timeout_s)
+        if not started:
+            raise AlreadyRunning(self._name, named.shape.bootstrap, "started by somebody else")
+        return Cluster(runtime, named.shape, process_group=group, marks=named.marks)
 
     def stop(self) -> None:
         """Ends the brokers; removes the data if it is temporary. Does nothing if it is not running."""
@@ -129,21 +128,10 @@ class EmbeddedKafka:
         if self._cluster is None or os.getpid() != self._owner_pid:
             return
         cluster, self._cluster = self._cluster, None
-        try:
-            cluster.stop(grace_s=0 if self._temporary is not None else STOP_GRACE_S)
+        with self._ends:
+            cluster.stop(grace_s=0 if self._is_temporary else STOP_GRACE_S)
             if self._name is not None:
                 service.forget(self._name)
-        finally:
-            self._clean_up()
-
-    def _clean_up(self) -> None:
-        if self._guard is not None:
-            self._guard.kill()
-            self._guard.wait()
-            self._guard = None
-        if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
-            self._temporary = None
 
     def __enter__(self) -> Self:
         return self.start()

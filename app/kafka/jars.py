@@ -81,7 +81,7 @@ def ensure_jars(
     *,
     pins: Sequence[Pin] = KAFKA,
     fetch: Fetch | None = None,
-    on_fetch: Callable[[str], None] = _log.info,
+    say: Callable[[str], None] = _log.info,
 ) -> Distribution:
     """Kafka's jars, fetched if they are not here yet (about 41 MB, once).
 
@@ -89,7 +89,7 @@ def ensure_jars(
         environ: the environment, for the place of the cache.
         pins: the jars.
         fetch: how to fetch one; by default jgo, from Maven Central or the repositories of ~/.config/jgo.conf.
-        on_fetch: told in a sentence before the network is used.
+        say: told in a sentence before the network is used.
 
     Raises:
         RegistryUnreachable, JarMismatch: a jar cannot be had, or is another one; nothing is kept.
@@ -108,7 +108,7 @@ def ensure_jars(
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         try:
-            on_fetch(f"Fetching Apache Kafka {KAFKA_VERSION} into {cache} (41 MB, once)")
+            say(f"Fetching Apache Kafka {KAFKA_VERSION} into {cache} (41 MB, once)")
             _fetch_all(distribution.pins, fetch or _with_jgo(environ), scratch)
             shutil.rmtree(distribution.directory, ignore_errors=True)
             (scratch / "whole").replace(distribution.directory)
@@ -179,8 +179,9 @@ def jgo_fetch(
             return Path(context.project(group, artifact).at_version(version).artifact().resolve())
         # RuntimeError is jgo's "not found in any repository".
         except (requests.RequestException, RuntimeError) as error:
-            registries = tuple(context.remote_repos.values())
-            raise RegistryUnreachable(coordinate, registries, _reason(error)) from error
+            detail = _reason(error)
+        # Out of the except clause: a chained exception would keep the open connection alive that its frames hold.
+        raise RegistryUnreachable(coordinate, tuple(context.remote_repos.values()), detail)
 
     return fetch
 

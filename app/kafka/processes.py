@@ -10,16 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 _POLL_S: Final = 0.02
 _REAP_S: Final = 10.0
-
-_children: Final[dict[int, subprocess.Popen[bytes]]] = {}
-"""Children of this process by pid, kept so that their exit status can be taken."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +25,10 @@ class ProcessMark:
 
     pid: int
     started: str
+
+
+_children: Final[dict[ProcessMark, subprocess.Popen[bytes]]] = {}
+"""Children of this process, those that ended too: their exit status is asked for later."""
 
 
 def mark_of(pid: int) -> ProcessMark | None:
@@ -96,24 +97,32 @@ def spawn(argv: Sequence[str], output: Path, *, process_group: int | None) -> Pr
         )
     # A child that ended already has its remains in the process table until it is polled, so this cannot race.
     started = _start_of(child.pid) or "ended at once"
-    _children[child.pid] = child
-    return ProcessMark(child.pid, started)
+    mark = ProcessMark(child.pid, started)
+    _children[mark] = child
+    return mark
 
 
 def exit_status(mark: ProcessMark) -> int | None:
     """How a child of ours ended: its exit code, or minus the signal; None if it runs, or is none of ours."""
-    child = _children.get(mark.pid)
+    child = _children.get(mark)
     return None if child is None else child.poll()
+
+
+def wait_until_left(marks: Collection[ProcessMark], at_most: int, timeout_s: float) -> bool:
+    """Waits until at most so many of these processes run; False if more do after `timeout_s` seconds."""
+    deadline = time.monotonic() + timeout_s
+    while sum(is_alive(mark) for mark in marks) > at_most:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
 
 
 def wait_until_gone(mark: ProcessMark, timeout_s: float) -> bool:
     """Waits for that very process to end; False if it still runs after `timeout_s` seconds."""
-    deadline = time.monotonic() + timeout_s
-    while is_alive(mark):
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(_POLL_S)
+    if not wait_until_left((mark,), 0, timeout_s):
+        return False
     # Our own child leaves remains until somebody takes its status.
-    if child := _children.pop(mark.pid, None):
+    if child := _children.get(mark):
         child.wait(_REAP_S)
     return True

@@ -13,6 +13,9 @@ from typing import Final
 HOST: Final = "127.0.0.1"
 
 _QUICK: Final = {
+    # A broker that was killed is replaced, and let in again, after this; the default is 9 s.
+    "broker.session.timeout.ms": "5000",
+    "broker.heartbeat.interval.ms": "1000",
     # A worker that was killed is noticed within seconds, as DESIGN's measurements assume.
     "group.initial.rebalance.delay.ms": "0",
     "group.consumer.min.session.timeout.ms": "5000",

@@ -1,4 +1,4 @@
-"""When a cluster is ready: when Kafka's own API answers and names every broker.
+"""When a cluster is ready: when each broker itself answers, and names all of them.
 
 Invariant: it never waits for brokers that have died, and never longer than it was told to.
 """
@@ -6,7 +6,7 @@ Invariant: it never waits for brokers that have died, and never longer than it w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from confluent_kafka import KafkaException
@@ -19,26 +19,32 @@ _QUIET: Final[dict[str, Any]] = {
     "log_level": 0,
     "reconnect.backoff.ms": 20,
     "reconnect.backoff.max.ms": 50,
-    "allow.auto.create.topics": False,
 }
 
 
-def wait_until_ready(bootstrap: str, brokers: int, timeout_s: float, check: Callable[[], None]) -> bool:
-    """True once list_topics answers and all brokers are in the cluster, False after `timeout_s` seconds.
+def wait_until_ready(addresses: Collection[str], timeout_s: float, check: Callable[[], None]) -> bool:
+    """True once every broker answers list_topics and names all of them, False after `timeout_s` seconds.
+
+    Each is asked by itself: the others go on naming one that was killed until its session ends.
 
     Args:
-        bootstrap: `host:port`, comma-separated.
-        brokers: how many there must be.
+        addresses: `host:port` of each broker.
         timeout_s: how long to wait.
         check: called between attempts; what it raises ends the wait.
     """
     deadline = time.monotonic() + timeout_s
-    admin = AdminClient({"bootstrap.servers": bootstrap, **_QUIET})
-    while time.monotonic() < deadline:
-        check()
-        try:
-            if len(admin.list_topics(timeout=_ANSWER_S).brokers) == brokers:
-                return True
-        except KafkaException:
-            continue
-    return False
+    for address in addresses:
+        # Fresh, so that it knows this broker only and asks no other.
+        admin = AdminClient({"bootstrap.servers": address, **_QUIET})
+        while not _answers(admin, len(addresses)):
+            check()
+            if time.monotonic() >= deadline:
+                return False
+    return True
+
+
+def _answers(admin: AdminClient, brokers: int) -> bool:
+    try:
+        return len(admin.list_topics(timeout=_ANSWER_S).brokers) == brokers
+    except KafkaException:
+        return False

@@ -94,7 +94,7 @@ def start(
         try:
             cluster = start_cluster(
                 runtime(),
-                brokers=asked.brokers or (made_for.brokers if made_for else 1),
+                brokers=asked.brokers if asked.brokers is not None else made_for.brokers if made_for else 1,
                 port=DEFAULT_PORT if asked.port is None else asked.port,
                 data_dir=data_dir,
                 process_group=process_group,

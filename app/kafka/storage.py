@@ -69,7 +69,7 @@ def prepare(shape: ClusterShape, distribution: Distribution, java: Java) -> Clus
     elif record.brokers != len(shape.nodes):
         raise DataMismatch(
             str(shape.data_dir),
-            f"it is that of {record.brokers} broker(s). Use --brokers {record.brokers}, or another --name or --data-dir",
+            f"it is that of {record.brokers} broker(s): use --brokers {record.brokers}, or another --name",
         )
     checkpoint = bootstrap_checkpoint(distribution, java)
     for node in shape.nodes:
