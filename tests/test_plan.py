@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlane.topics.check import refuse
+from fairlane.topics.difference import Difference, grouped
 from fairlane.topics.errors import QueueBroken, QueueUnknown
 from fairlane.topics.names import Lane, QueueNames
-from fairlane.topics.plan import Difference, Found, FoundTopic, compare
+from fairlane.topics.plan import Found, FoundTopic, compare
 from fairlane.topics.topology import Topology
 
 SHOP = QueueNames("shop")
@@ -111,11 +112,11 @@ def test_a_difference_says_what_was_declared_what_was_found_and_what_mends_it() 
         "-1",
         "1000",
         "tasks that wait longer would be deleted unseen",
-        "fairlane topics mend --queue shop --topic shop.p3",
+        "fairlane topics mend --queue shop",
     )
     assert str(difference) == (
         "shop.p3: retention.ms is 1000, not -1 (tasks that wait longer would be deleted unseen); "
-        "mend it: fairlane topics mend --queue shop --topic shop.p3"
+        "mend it: fairlane topics mend --queue shop"
     )
 
 
@@ -173,7 +174,7 @@ def test_uneven_lanes_and_tiers_warn_and_grow_to_the_largest() -> None:
         spec.name for spec in TOPOLOGY.specs if spec.role in ("lane", "tier") and spec.name != "shop.p5"
     }
     for difference in differences:
-        assert (difference.severity, difference.what, difference.declared) == ("warning", "partitions", "24")
+        assert (difference.severity, difference.kind, difference.declared) == ("warning", "partitions", "24")
         assert difference.command == "fairlane topics grow --queue shop --partitions 24"
 
 
@@ -187,7 +188,7 @@ def test_more_partitions_than_declared_warn_since_they_cannot_be_taken_away() ->
 @pytest.mark.parametrize("name", ["shop.control", "shop.audit", "shop.workers"])
 def test_more_than_one_partition_where_order_matters_warns(name: str) -> None:
     (difference,) = compare(TOPOLOGY, but(as_declared(), name, partitions=3))
-    assert (difference.severity, difference.what, difference.declared) == ("warning", "partitions", "1")
+    assert (difference.severity, difference.kind, difference.declared) == ("warning", "partitions", "1")
     assert f"--delete --topic '{name}' && fairlane topics create --queue shop" in difference.command
 
 
@@ -199,7 +200,7 @@ def test_partitions_of_topics_that_stay_as_they_were_made_are_not_counted(name: 
 def test_fewer_copies_than_declared_warn() -> None:
     found = but(as_declared(brokers=3), "shop.p5", {"min.insync.replicas": "1"}, replication=1)
     (difference,) = compare(TOPOLOGY, found)
-    assert (difference.severity, difference.what, difference.declared) == ("warning", "replication", "3")
+    assert (difference.severity, difference.kind, difference.declared) == ("warning", "replication", "3")
     assert "fairlane topics reassignment --queue shop --replication 3" in difference.command
 
 
@@ -259,7 +260,23 @@ def test_a_topic_of_the_queue_that_nobody_reads_any_more_warns() -> None:
 
 def test_partitions_without_a_leader_warn() -> None:
     (difference,) = compare(TOPOLOGY, but(as_declared(), "shop.p5", offline=(0, 7)))
-    assert (difference.severity, difference.kind, difference.what) == ("warning", "offline", "leader of partition 0, 7")
+    assert (difference.severity, difference.kind) == ("warning", "offline")
+    assert difference.sentence == "a leader is missing for 2 of 12 partitions"
+
+
+def test_differences_that_are_alike_are_one_line() -> None:
+    groups = grouped(compare(TOPOLOGY, but(as_declared(brokers=3), "shop.p5", partitions=24)))
+    assert [len(group.topics) for group in groups] == [10]
+    assert str(groups[0]).startswith("shop.p4, shop.p3, shop.p2 and 7 more: the number of partitions is 12, not 24 (")
+    assert groups[0].commands == ("fairlane topics grow --queue shop --partitions 24",)
+
+
+@given(st.sets(st.sampled_from([spec.name for spec in TOPOLOGY.specs])), st.booleans())
+def test_grouping_loses_no_difference(missing: set[str], uneven: bool) -> None:
+    found = without(but(as_declared(), "shop.p5", partitions=24 if uneven else 12), *missing)
+    differences = compare(TOPOLOGY, found)
+    regrouped = [difference for group in grouped(differences) for difference in group.differences]
+    assert sorted(map(str, regrouped)) == sorted(map(str, differences))
 
 
 def test_what_is_broken_comes_first() -> None:

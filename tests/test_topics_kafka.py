@@ -140,7 +140,7 @@ def test_uneven_partitions_warn_and_growing_evens_them(
     admin.create(topology)
     open_count = Topology.of(topology.names, lanes=topology.lanes, tiers=topology.tiers)
     warnings = check_queue(connection, open_count)
-    assert {(warning.severity, warning.what, warning.declared, warning.found) for warning in warnings} == {
+    assert {(warning.severity, warning.kind, warning.declared, warning.found) for warning in warnings} == {
         ("warning", "partitions", "5", "3")
     }
     assert set(admin.grow(topology, 5)) == {warning.topic for warning in warnings}

@@ -15,8 +15,9 @@ from fairlane.topics.admin_client import Admin
 from fairlane.topics.api_versions import what_is_missing
 from fairlane.topics.connection import Connection
 from fairlane.topics.deadline import Deadline
+from fairlane.topics.difference import Difference, grouped
 from fairlane.topics.errors import KafkaTooOld, QueueBroken, QueueUnknown
-from fairlane.topics.plan import Difference, compare
+from fairlane.topics.plan import compare
 from fairlane.topics.probe import ask_broker
 from fairlane.topics.reader import DEFAULT_TIMEOUT_S, TopicReader
 from fairlane.topics.topology import Topology
@@ -82,7 +83,8 @@ def check_queue(
         timeout_s: how long it may take, seconds.
 
     Returns:
-        The warnings: the queue works, though not as it should. Each says in what way, and which command mends it.
+        The warnings: the queue works, though not as it should. Each says in what way, and which command mends it;
+        `grouped` makes one line of those that are alike.
 
     Raises:
         QueueUnknown: none of the queue's own topics exist.
@@ -109,6 +111,6 @@ def refuse(topology: Topology, differences: Sequence[Difference], bootstrap: str
     missing = [difference.topic for difference in differences if difference.kind == "missing"]
     if set(missing) >= {spec.name for spec in topology.owned}:
         raise QueueUnknown(topology.names.queue, topology.owned[0].name, bootstrap)
-    broken = tuple(str(difference) for difference in differences if difference.severity == "broken")
+    broken = tuple(str(group) for group in grouped(differences) if group.severity == "broken")
     if broken:
         raise QueueBroken(topology.names.queue, broken)

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from fairlane.topics.difference import Difference
 from fairlane.topics.names import DEFAULT_PARTITIONS
 from fairlane.topics.topic_settings import HOP_HEADROOM_BYTES, Role, Setting, Severity, in_sync
 from fairlane.topics.topology import ONE_PARTITION, SAME_COUNT, TopicSpec, Topology
-
-Kind = Literal["missing", "forbidden", "config", "partitions", "replication", "undeclared", "offline", "unreadable"]
 
 SIZE: Final = "max.message.bytes"
 
@@ -53,34 +52,6 @@ class Found:
     brokers: int = 1
     forbidden: frozenset[str] = frozenset()
     bootstrap: str = "localhost:9092"
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One way in which a topic is not as declared.
-
-    Attributes:
-        severity: `broken` or `warning`.
-        kind: what is different.
-        topic: the topic; for `unreadable`, the first one of them.
-        what: the property in a person's words; of `config` the name of the setting.
-        declared: what it should be; of `config` the value to set.
-        found: what it is.
-        why: what follows from it.
-        command: what mends it, to be typed into a shell.
-    """
-
-    severity: Severity
-    kind: Kind
-    topic: str
-    what: str
-    declared: str
-    found: str
-    why: str
-    command: str
-
-    def __str__(self) -> str:
-        return f"{self.topic}: {self.what} is {self.found}, not {self.declared} ({self.why}); mend it: {self.command}"
 
 
 def lane_partitions(topology: Topology, found: Found) -> int | None:
@@ -146,8 +117,10 @@ class _Judge:
     def _absent(self, spec: TopicSpec) -> Difference:
         if spec.name in self.found.forbidden:
             acl = self._kafka("acls", f"--add --allow-principal User:NAME --operation Describe --topic '{spec.name}'")
-            why = "Kafka does not let this user see it, or it does not exist"
-            return Difference("broken", "forbidden", spec.name, "the topic", "visible", "hidden", why, acl)
+            why = "without the right to Describe it, nobody can tell whether it exists"
+            return Difference(
+                "broken", "forbidden", spec.name, "the topic", "visible", "hidden from this user", why, acl
+            )
         if spec.owned:
             why, command = spec.why, self._create()
         else:
@@ -158,14 +131,10 @@ class _Judge:
     def _offline(self, topic: FoundTopic) -> list[Difference]:
         if not topic.offline:
             return []
-        listed = ", ".join(str(partition) for partition in topic.offline)
+        without = f"missing for {len(topic.offline)} of {topic.partitions} partitions"
         why = "brokers are down: what is in them can be neither read nor written"
-        command = self._kafka("topics", f"--describe --unavailable-partitions --topic '{topic.name}'")
-        return [
-            Difference(
-                "warning", "offline", topic.name, f"leader of partition {listed}", "a broker", "none", why, command
-            )
-        ]
+        command = self._kafka("topics", "--describe --unavailable-partitions")
+        return [Difference("warning", "offline", topic.name, "a leader", "there", without, why, command)]
 
     def _partitions(self, spec: TopicSpec, topic: FoundTopic) -> list[Difference]:
         counted = spec.role in SAME_COUNT or spec.role in ONE_PARTITION
@@ -198,7 +167,8 @@ class _Judge:
     def _numbers(
         spec: TopicSpec, what: Literal["partitions", "replication"], declared: int, found: int, why: str, command: str
     ) -> Difference:
-        return Difference("warning", what, spec.name, what, str(declared), str(found), why, command)
+        named = {"partitions": "the number of partitions", "replication": "the number of copies"}[what]
+        return Difference("warning", what, spec.name, named, str(declared), str(found), why, command)
 
     def _setting(self, spec: TopicSpec, topic: FoundTopic, setting: Setting) -> list[Difference]:
         value = None if topic.config is None else topic.config.get(setting.name)
@@ -216,8 +186,7 @@ class _Judge:
         return [self._config(severity, spec.name, setting.name, setting.value, value, why)]
 
     def _config(self, severity: Severity, topic: str, name: str, declared: str, value: str, why: str) -> Difference:
-        command = self._fairlane("mend", f"--topic {topic}")
-        return Difference(severity, "config", topic, name, declared, value or '""', why, command)
+        return Difference(severity, "config", topic, name, declared, value or '""', why, self._fairlane("mend"))
 
     def _sizes(self) -> list[Difference]:
         """A lane that takes more than the tiers and the DLQ do has tasks that can be neither retried nor buried."""
@@ -243,17 +212,17 @@ class _Judge:
 
     def _undeclared(self) -> list[Difference]:
         declared = {spec.name for spec in self.wanted.specs}
-        why = "its name is one of this queue, but no lane or tier of it: nobody reads what is in it"
+        why = "its name is one of the queue's, and with these settings nobody reads what is in it"
         return [
             Difference(
                 "warning",
                 "undeclared",
                 name,
                 "the topic",
+                "a lane or a tier",
                 "no lane or tier of the queue",
-                "there",
                 why,
-                self._kafka("topics", f"--delete --topic '{name}'"),
+                self._fairlane("describe"),
             )
             for name in sorted(set(self.found.topics) - declared)
         ]
@@ -265,8 +234,9 @@ class _Judge:
         prefix = f"{self.wanted.names.queue}."
         acl = f"--add --allow-principal User:NAME --operation DescribeConfigs --topic '{prefix}'"
         command = self._kafka("acls", acl, "--resource-pattern-type prefixed")
-        why = f"this user may not read the configuration of {len(hidden)} topics, so retention was not checked"
-        return [Difference("warning", "unreadable", hidden[0], "configuration", "readable", "hidden", why, command)]
+        why = f"without the right to DescribeConfigs of {len(hidden)} topics, nobody can tell whether they lose tasks"
+        found = "hidden from us"
+        return [Difference("warning", "unreadable", hidden[0], "the configuration", "readable", found, why, command)]
 
     def _readable(self, name: str) -> bool:
         return self.found.topics[name].config is not None

@@ -7,7 +7,6 @@ there is never altered by `create`.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -25,7 +24,7 @@ from fairlane.cli.options import (
 from fairlane.topics.admin import TopicAdmin
 from fairlane.topics.check import require_modern
 from fairlane.topics.errors import QueueUnknown, UsageError
-from fairlane.topics.plan import Difference, Found, compare, resolve
+from fairlane.topics.plan import Found, compare, resolve
 from fairlane.topics.reader import DEFAULT_TIMEOUT_S
 from fairlane.topics.reassignment import reassignment as plan_reassignment
 from fairlane.topics.topology import Topology
@@ -138,7 +137,7 @@ def create(
         out.print(f"The queue has {view.totals(creation.topology)}; {view.copies(creation.topology, brokers)}.")
     if creation.there:
         there = view.counted(len(creation.there), "topic")
-        out.print(f"{there} of queue {name} were there already and are as they were.")
+        out.print(f"There already, and left as they are: {there} of queue {name}.")
     for topic, settings in creation.without.items():
         out.print(f"[yellow]The cluster does not allow {', '.join(settings)} of {topic}: made without.[/]")
     for topic in creation.missing:
@@ -146,7 +145,7 @@ def create(
     differences = compare(topology, admin.find(topology), queue_option=_queue_option(target, queue_url))
     if differences:
         out.print("Not everything is as declared:")
-        _show_differences(differences)
+        view.print_differences(out, differences)
 
 
 @app.command()
@@ -171,20 +170,12 @@ def check(
     if as_json:
         _print_json(view.check_json(topology, differences))
     elif differences:
-        _show_differences(differences)
+        view.print_differences(view.console(), differences)
     else:
         resolved = resolve(topology, found)
         typer.echo(f"Queue {target.names.queue} is as declared: {view.totals(resolved)}.")
     if any(difference.severity == "broken" for difference in differences):
         raise typer.Exit(4)
-
-
-def _show_differences(differences: Sequence[Difference]) -> None:
-    out = view.console()
-    out.print(view.differences_table(differences))
-    out.print("Mend it:")
-    for command in dict.fromkeys(difference.command for difference in differences):
-        out.print(f"  {command}", soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -239,7 +230,7 @@ def mend(
     if not differences:
         typer.echo("No setting differs from the declaration.")
         return
-    view.console().print(view.differences_table(differences))
+    view.print_differences(view.console(), differences)
     if not yes and not typer.confirm("Set them as declared?"):
         raise typer.Exit(1)
     for name in dict.fromkeys(difference.topic for difference in differences):

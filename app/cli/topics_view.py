@@ -12,9 +12,11 @@ from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fairlane.topics.admin import Creation
-from fairlane.topics.plan import Difference, Found, FoundTopic
+from fairlane.topics.difference import Difference, grouped
+from fairlane.topics.plan import Found, FoundTopic
 from fairlane.topics.topic_settings import DAY_MS, HOUR_MS
 from fairlane.topics.topology import MAX_REPLICATION, TopicSpec, Topology
 
@@ -92,13 +94,15 @@ def _by_setting(specs: Iterable[TopicSpec]) -> dict[tuple[str, str, str], list[s
     return dict(sorted(grouped.items(), key=lambda item: item[0][0]))
 
 
-def differences_table(differences: Iterable[Difference]) -> Table:
-    """What differs, a line each."""
-    table = _table("", "topic", "what", "declared", "found", "so")
-    for each in differences:
-        style = "red" if each.severity == "broken" else "yellow"
-        table.add_row(f"[{style}]{each.severity}[/]", each.topic, each.what, each.declared, each.found, each.why)
-    return table
+def print_differences(out: Console, differences: Iterable[Difference]) -> None:
+    """What differs: like differences together, each with its topics and the command that mends it."""
+    for group in grouped(differences):
+        style = "bold red" if group.severity == "broken" else "bold yellow"
+        line = Text.assemble((f"{group.severity}: ", style), f"{group.sentence}; {group.why}")
+        out.print(line, soft_wrap=True)
+        out.print(f"  in    {' '.join(group.topics)}", soft_wrap=True, markup=False)
+        for command in group.commands:
+            out.print(f"  mend  {command}", soft_wrap=True, markup=False)
 
 
 def found_table(found: Found, records: Mapping[str, int]) -> Table:
