@@ -106,16 +106,30 @@ class Flow:
         """Whether the account is read as far ahead as it may be."""
         return account in self._full or self._heavy
 
-    def update(
-        self, taken: Mapping[str, int], taken_bytes: int, relieved: Iterable[Partition], now_ms: int
-    ) -> tuple[list[Partition], list[Partition]]:
+    def relieve(self, relieved: Iterable[Partition], now_ms: int) -> None:
+        """End the waits that are over.
+
+        Args:
+            relieved: partitions whose offset map has room again.
+            now_ms: Unix ms.
+        """
+        for partition in relieved:
+            if partition in self._partitions:
+                self._partitions[partition].reasons.discard("map")
+        for state in self._partitions.values():
+            if "tier" in state.reasons and state.wait_until_ms <= now_ms:
+                state.reasons.discard("tier")
+
+    def may_take(self, partition: Partition) -> bool:
+        """Whether records of the partition that are here already may be handed on."""
+        return not self._partitions[partition].reasons & {"map", "tier"}
+
+    def update(self, taken: Mapping[str, int], taken_bytes: int) -> tuple[list[Partition], list[Partition]]:
         """Look again at everything; returns what to pause now and what to resume now.
 
         Args:
             taken: records taken from each account since the beginning.
             taken_bytes: bytes taken from all accounts since the beginning.
-            relieved: partitions whose offset map has room again.
-            now_ms: Unix ms.
         """
         for account, limit in self._limits.items():
             waiting = self._handed[account] - taken.get(account, 0)
@@ -125,9 +139,6 @@ class Flow:
                 self._full.discard(account)
         held_bytes = self._handed_bytes - taken_bytes
         self._heavy = held_bytes >= self._bytes_max or (self._heavy and held_bytes > self._bytes_max // 2)
-        for partition in relieved:
-            if partition in self._partitions:
-                self._partitions[partition].reasons.discard("map")
         pause: list[Partition] = []
         resume: list[Partition] = []
         for partition, state in self._partitions.items():
@@ -135,8 +146,6 @@ class Flow:
                 state.reasons.add("buffer")
             else:
                 state.reasons.discard("buffer")
-            if "tier" in state.reasons and state.wait_until_ms <= now_ms:
-                state.reasons.discard("tier")
             if state.paused != bool(state.reasons):
                 state.paused = not state.paused
                 (pause if state.paused else resume).append(partition)

@@ -1,8 +1,8 @@
 """From records to deliveries: what a batch of one partition means, in order.
 
 Invariant: the settler hears of an offset before anybody can have an outcome for it, and every record that is read is
-delivered, finished before, or settled at once as malformed or as not due. A record that may not be taken yet is read
-again later, and so are all behind it.
+delivered, finished before, settled at once as malformed or as not due, or held here: one that may not be taken yet, and
+all behind it. The end of a partition is told only when nothing before it is held.
 """
 
 from __future__ import annotations
@@ -36,22 +36,10 @@ HEADERS_BYTES: Final = 300
 """What a record's headers and our own objects are counted as."""
 
 
-class Taken(msgspec.Struct, frozen=True, gc=False):
-    """What a batch led to.
-
-    Attributes:
-        deliveries: tasks that are due, or will be while they wait in memory.
-        read_again_from: the first record that may not be taken yet; the partition is paused.
-    """
-
-    deliveries: list[Delivery]
-    read_again_from: int | None = None
-
-
 class _Reading:
     """How far one assignment is read; owned by the reader's thread."""
 
-    __slots__ = ("account", "delivered", "lane", "next_offset", "overfull", "position", "tier")
+    __slots__ = ("account", "delivered", "end", "held", "lane", "next_offset", "overfull", "position", "tier")
 
     def __init__(self, position: Position, lane: Lane | None, tier: Tier | None) -> None:
         self.position = position
@@ -60,6 +48,8 @@ class _Reading:
         self.account = lane.topic if lane is not None else TIERS_ACCOUNT
         self.delivered = len(position.restored.unfinished) if position.restored is not None else 0
         self.next_offset = position.start
+        self.held: list[Message] = []
+        self.end: int | None = None
         self.overfull = False
 
 
@@ -116,8 +106,20 @@ class Intake:
     def reached_end(self, assigned: Assigned | None, end: int) -> None:
         """A partition was read to its end."""
         if assigned in self._readings:
+            reading = self._readings[assigned]
             self._behind.discard(assigned)
-            self._settler.post(to_settler.ReachedEnd(assigned, end))
+            if reading.held:
+                reading.end = end
+            else:
+                self._settler.post(to_settler.ReachedEnd(assigned, end))
+
+    def holding(self) -> list[Assigned]:
+        """Assignments of which records are held and may be taken now."""
+        return [
+            assigned
+            for assigned, reading in self._readings.items()
+            if reading.held and self._flow.may_take(assigned.key)
+        ]
 
     def relieved(self, progress: Mapping[Assigned, Progress]) -> list[Partition]:
         """Partitions that were paused for their offset map and have room in it again."""
@@ -131,17 +133,22 @@ class Intake:
                     free.append(assigned.key)
         return free
 
-    def take(self, assigned: Assigned, batch: Sequence[Message], now_ms: int) -> Taken:
-        """Take a batch of one partition, in order, as far as it may be taken now."""
+    def take(self, assigned: Assigned, batch: Sequence[Message], now_ms: int) -> list[Delivery]:
+        """Take what is held of a partition and then a batch, in order, as far as they may be taken now.
+
+        Returns:
+            Tasks that are due, or will be while they wait in memory.
+        """
         reading = self._readings[assigned]
+        waiting = [*reading.held, *batch]
+        reading.held = []
         restored = reading.position.restored
         settled = self._settler.progress.get(assigned) or Progress(reading.position.start, 0)
         deliveries: list[Delivery] = []
         offsets: list[int] = []
         at_once: list[Outcome] = []
-        read_again_from = None
         size_bytes = 0
-        for message in batch:
+        for place, message in enumerate(waiting):
             offset = message.offset() or 0
             value = message.value()
             if restored is not None and restored.finished(offset):
@@ -153,12 +160,12 @@ class Intake:
             if not fits_map(outstanding + 1, offset - settled.watermark):
                 self._flow.overfull(assigned.key)
                 reading.overfull = True
-                read_again_from = offset
+                reading.held = waiting[place:]
                 break
             told = self._understand(assigned, reading, message, value, offset, now_ms)
             if isinstance(told, Wait):
                 self._flow.wait(assigned.key, told.until_ms)
-                read_again_from = offset
+                reading.held = waiting[place:]
                 break
             offsets.append(offset)
             if not isinstance(told, Delivery):
@@ -170,8 +177,14 @@ class Intake:
             reading.delivered += len(offsets)
             self._settler.post(to_settler.Delivered(assigned, offsets), *at_once)
             self._flow.handed(reading.account, len(offsets) - len(at_once), size_bytes)
-        reading.next_offset = (batch[-1].offset() or 0) + 1 if read_again_from is None else read_again_from
-        return Taken(deliveries, read_again_from)
+        if reading.held:
+            reading.next_offset = reading.held[0].offset() or 0
+        elif waiting:
+            reading.next_offset = (waiting[-1].offset() or 0) + 1
+        if reading.end is not None and not reading.held:
+            self._settler.post(to_settler.ReachedEnd(assigned, reading.end))
+            reading.end = None
+        return deliveries
 
     def _understand(
         self, assigned: Assigned, reading: _Reading, message: Message, value: bytes, offset: int, now_ms: int

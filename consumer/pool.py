@@ -56,6 +56,11 @@ class WorkerPool:
         signature = Signature.of(function, task_type=task_type)
         self._handlers[task_type] = Handler(task_type, function, signature, **policies)
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that runs the handlers, while the pool runs."""
+        return self._worker.loop if self._worker is not None else None
+
     def start(self, timeout_s: float = 10.0) -> None:
         """Start it; returns when it reads and runs tasks.
 

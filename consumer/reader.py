@@ -170,28 +170,26 @@ class Reader:
                 records.setdefault(partition, []).append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
                 # Records of this partition in the batch come before its end.
-                self._hand_on(partition, records.pop(partition, []), consumer)
+                self._hand_on(self._assignment.get(*partition), records.pop(partition, []))
                 self._intake.reached_end(self._assignment.get(*partition), message.offset() or 0)
             else:
                 self._failed(error, partition, consumer)
         for partition, batch in records.items():
-            self._hand_on(partition, batch, consumer)
+            self._hand_on(self._assignment.get(*partition), batch)
 
-    def _hand_on(self, partition: Partition, batch: list[Message], consumer: Consumer) -> None:
-        assigned = self._assignment.get(*partition)
-        if not batch or assigned is None:
+    def _hand_on(self, assigned: Assigned | None, batch: list[Message]) -> None:
+        if assigned is None:
             return
-        taken = self._intake.take(assigned, batch, now_ms())
-        if taken.read_again_from is not None:
-            # What was fetched beyond is not kept: the partition is paused, and pausing throws it away anyhow.
-            consumer.seek(TopicPartition(*partition, taken.read_again_from))
-        if taken.deliveries:
-            self._feed.post(taken.deliveries)
+        deliveries = self._intake.take(assigned, batch, now_ms())
+        if deliveries:
+            self._feed.post(deliveries)
 
     def _regulate(self, consumer: Consumer) -> None:
-        relieved = self._intake.relieved(self._settler.progress)
-        feed = self._feed
-        pause, resume = self._flow.update(feed.taken, feed.taken_bytes, relieved, now_ms())
+        self._flow.relieve(self._intake.relieved(self._settler.progress), now_ms())
+        # What is held goes first: it came before anything that a resumed partition brings.
+        for assigned in self._intake.holding():
+            self._hand_on(assigned, [])
+        pause, resume = self._flow.update(self._feed.taken, self._feed.taken_bytes)
         if pause:
             consumer.pause([TopicPartition(*partition) for partition in pause])
         if resume:

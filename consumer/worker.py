@@ -76,7 +76,7 @@ class Worker:
         self._engine = Engine(config, handlers, wake=self._wake, on_crash=self._crashed)
         self._executor = Executor(config, self._engine.feed, self._attempts, self._engine.settler, self._meter)
         self._stop = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._crash: BaseException | None = None
         self.ready = threading.Event()
         """Set when it reads and runs tasks."""
@@ -88,7 +88,7 @@ class Worker:
             FairlaneError: it cannot start: Kafka does not answer, the queue is broken.
             BaseException: what a thread of the worker failed with.
         """
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._check)
         async with self._lifespan():
             self._engine.start()
@@ -112,9 +112,9 @@ class Worker:
 
     def stop(self) -> None:
         """Ask it to end in good order; any thread."""
-        if self._loop is not None:
+        if self.loop is not None:
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._asked)
+                self.loop.call_soon_threadsafe(self._asked)
 
     def handle_signals(self) -> None:
         """End at SIGTERM and SIGINT; at the second one at once. Call it on the running loop of the main thread."""
@@ -139,7 +139,7 @@ class Worker:
         """Called on the thread that failed."""
         _logger.critical("the worker failed and ends", exc_info=error)
         self._crash = error
-        loop = self._loop
+        loop = self.loop
         if loop is not None:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._stop.set)
