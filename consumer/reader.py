@@ -146,12 +146,13 @@ class Reader:
             self._commands.popleft()(consumer)
         message = consumer.poll(self._patience_s())
         self.last_poll = time.monotonic()
-        if message is not None:
-            # poll and then drain what is there: consume(n, t) alone waits for n or t.
-            self._take([message, *consumer.consume(BATCH_MAX, 0)], consumer)
+        # poll and then drain what is there: consume(n, t) alone waits for n or t.
+        batch = [message, *consumer.consume(BATCH_MAX, 0)] if message is not None else []
+        # Before anything of the batch is handed on: an outcome that no lease holds yet would be dropped as a stale one.
+        self.lease = self._assignment.lease(consumer.consumer_group_metadata())
+        self._take(batch, consumer)
         if not self._draining:
             self._regulate(consumer)
-        self.lease = self._assignment.lease(consumer.consumer_group_metadata())
         self._feed.begin_when(self._intake.caught_up)
 
     def _patience_s(self) -> float:
