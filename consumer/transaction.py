@@ -59,7 +59,7 @@ def transactional_properties(connection: Connection, transactional_id: str) -> d
         retry_backoff_ms=10,
         linger_ms=2,
         transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
-        # An outbox topic that does not exist is told after a second, not after the 30 that a new one may take to spread.
+        # An outbox topic that does not exist is told after a second, not after the 30 that a new one may need.
         topic_metadata_propagation_max_ms=1_000,
         # The broker decides what is too large: a limit of our own would name no outcome.
         message_max_bytes=100_000_000,
