@@ -156,7 +156,13 @@ def test_a_topic_that_kafka_hides_is_broken_and_says_which_right_is_missing() ->
     found = replace(without(as_declared(), "shop.p3"), forbidden=frozenset({"shop.p3"}))
     (difference,) = compare(TOPOLOGY, found)
     assert (difference.severity, difference.kind) == ("broken", "forbidden")
-    assert "--operation Describe --topic 'shop.p3'" in difference.command
+    assert "--operation Describe --topic 'shop.' --resource-pattern-type prefixed" in difference.command
+
+
+def test_a_foreign_lane_that_kafka_hides_is_named_in_the_right_that_shows_it() -> None:
+    found = replace(without(as_declared(WITH_ORDERS), "orders"), forbidden=frozenset({"orders"}))
+    (difference,) = compare(WITH_ORDERS, found)
+    assert difference.command.endswith("--operation Describe --topic 'orders'")
 
 
 def test_a_configuration_that_may_not_be_read_is_one_warning_and_not_seventeen() -> None:

@@ -123,7 +123,7 @@ class Admin:
         for complaint in self._complaints:
             if complaint.name() in _NO_LOGIN:
                 hint = "Look at sasl.* and security.protocol"
-                raise KafkaRefused(complaint.name(), complaint.str(), "let this user in", hint)
+                raise KafkaRefused(complaint.name().lstrip("_"), complaint.str(), "let this user in", hint)
 
 
 def refused(action: str, error: KafkaError) -> KafkaRefused:

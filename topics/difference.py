@@ -87,7 +87,7 @@ class Group:
     def __str__(self) -> str:
         more = len(self.topics) - _SHOWN
         topics = ", ".join(self.topics[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-        return f"{topics}: {self.sentence} ({self.why}); mend it: {' ; '.join(self.commands)}"
+        return f"{topics}: {self.sentence} ({self.why}); mend it: {' ; '.join(self.commands[:_SHOWN])}"
 
 
 def grouped(differences: Iterable[Difference]) -> tuple[Group, ...]:

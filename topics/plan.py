@@ -91,6 +91,12 @@ class _Judge:
     def _fairlane(self, verb: str, *options: str) -> str:
         return " ".join(("fairlane topics", verb, self.queue_option, *options))
 
+    def _right(self, operation: str, topic: str | None = None) -> str:
+        """The command that gives a right to one topic, or to all of the queue's own."""
+        name = f"--topic '{topic or self.wanted.names.queue + '.'}'"
+        pattern = () if topic else ("--resource-pattern-type prefixed",)
+        return self._kafka("acls", f"--add --allow-principal User:NAME --operation {operation}", name, *pattern)
+
     def _create(self) -> str:
         count = self.wanted.partitions
         return self._fairlane("create", *(() if count == DEFAULT_PARTITIONS else (f"--partitions {count}",)))
@@ -116,7 +122,7 @@ class _Judge:
 
     def _absent(self, spec: TopicSpec) -> Difference:
         if spec.name in self.found.forbidden:
-            acl = self._kafka("acls", f"--add --allow-principal User:NAME --operation Describe --topic '{spec.name}'")
+            acl = self._right("Describe", None if spec.owned else spec.name)
             why = "without the right to Describe it, nobody can tell whether it exists"
             return Difference(
                 "broken", "forbidden", spec.name, "the topic", "visible", "hidden from this user", why, acl
@@ -231,9 +237,7 @@ class _Judge:
         hidden = [s.name for s in self.wanted.owned if s.name in self.found.topics and not self._readable(s.name)]
         if not hidden:
             return []
-        prefix = f"{self.wanted.names.queue}."
-        acl = f"--add --allow-principal User:NAME --operation DescribeConfigs --topic '{prefix}'"
-        command = self._kafka("acls", acl, "--resource-pattern-type prefixed")
+        command = self._right("DescribeConfigs")
         why = f"without the right to DescribeConfigs of {len(hidden)} topics, nobody can tell whether they lose tasks"
         found = "hidden from us"
         return [Difference("warning", "unreadable", hidden[0], "the configuration", "readable", found, why, command)]

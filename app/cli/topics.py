@@ -23,7 +23,7 @@ from fairlane.cli.options import (
 )
 from fairlane.topics.admin import TopicAdmin
 from fairlane.topics.check import require_modern
-from fairlane.topics.errors import QueueUnknown, UsageError
+from fairlane.topics.errors import KafkaRefused, QueueUnknown, UsageError
 from fairlane.topics.plan import Found, compare, resolve
 from fairlane.topics.reader import DEFAULT_TIMEOUT_S
 from fairlane.topics.reassignment import reassignment as plan_reassignment
@@ -73,8 +73,16 @@ def _print_json(value: Any) -> None:
 
 
 def _require_topics(target: QueueTarget, topology: Topology, found: Found) -> None:
-    if not any(spec.name in found.topics for spec in topology.owned):
-        raise QueueUnknown(target.names.queue, topology.owned[0].name, target.connection.bootstrap)
+    """End with one line, rather than with a table of seventeen, if there is nothing of the queue to be seen."""
+    own = {spec.name for spec in topology.owned}
+    if own & found.topics.keys():
+        return
+    name, first = target.names.queue, topology.owned[0].name
+    if own & found.forbidden:
+        action = f"show the topics of queue {name}"
+        acl = f"`kafka-acls.sh --add --operation Describe --topic '{name}.' --resource-pattern-type prefixed` lets it"
+        raise KafkaRefused("TOPIC_AUTHORIZATION_FAILED", "this user may not Describe them, if they exist", action, acl)
+    raise QueueUnknown(name, first, target.connection.bootstrap)
 
 
 @app.command()
@@ -318,4 +326,4 @@ def delete(
     elif deleted:
         typer.echo(f"Deleted {view.counted(len(deleted), 'topic')} of queue {name} at {where}.")
     else:
-        typer.echo(f"Queue {name} has no topics at {where}.")
+        typer.echo(f"No topic of queue {name} is to be seen at {where}.")
