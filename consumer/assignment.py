@@ -90,7 +90,7 @@ class Assignment:
         return list(self._held.values())
 
     def lease(self, metadata: Any) -> Lease:
-        """The lease of this moment; the same object as before if nothing changed but the metadata's identity.
+        """The lease of this moment, with a number of its own.
 
         Args:
             metadata: the group metadata as the client gives it after this poll.

@@ -23,7 +23,7 @@ from fairlane.consumer.delivery import Assigned, Partition
 from fairlane.consumer.feed import Feed
 from fairlane.consumer.flow import Flow, Limit, limits_by_weight
 from fairlane.consumer.intake import Intake
-from fairlane.consumer.positions import Positions
+from fairlane.consumer.positions import Positions, PositionsUnknown
 from fairlane.consumer.settler import Settler
 from fairlane.topics.clock import now_ms
 
@@ -32,9 +32,8 @@ _logger = logging.getLogger("fairlane.reader")
 BATCH_MAX: Final = 500
 POLL_S: Final = 0.1
 POLL_HELD_BACK_S: Final = 0.005
-COMMITTED_TIMEOUT_S: Final = 5.0
-SESSION_TIMEOUT_MS: Final = 6_000
 REJOIN_BACKOFF_S: Final = 1.0
+_LOST_FOR_GOOD: Final = (KafkaError._FATAL, KafkaError.UNRELEASED_INSTANCE_ID, KafkaError.FENCED_INSTANCE_ID)
 
 
 class ConsumerLost(Exception):
@@ -105,6 +104,8 @@ class Reader:
                     _logger.warning("%s; joining again", lost)
                     self._forget(list(self._intake.partitions))
                     self._stopping.wait(REJOIN_BACKOFF_S)
+                except PositionsUnknown:
+                    _logger.info("ending before Kafka said where to begin")
         except BaseException as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
             self._on_crash(error)
 
@@ -156,6 +157,9 @@ class Reader:
         self._feed.begin_when(self._intake.caught_up)
 
     def _patience_s(self) -> float:
+        if self._draining:
+            # Nothing is resumed any more, so what is due is no reason to look again.
+            return POLL_S
         patience_s = POLL_HELD_BACK_S if self._flow.held_back else POLL_S
         due_ms = self._flow.next_due_ms
         if due_ms is not None:
@@ -164,17 +168,21 @@ class Reader:
 
     def _take(self, messages: list[Message], consumer: Consumer) -> None:
         records: dict[Partition, list[Message]] = {}
+        anew: set[Partition] = set()
         for message in messages:
             partition = (message.topic() or "", message.partition() or 0)
             error = message.error()
+            if partition in anew:
+                continue  # it was read under an epoch that is over
             if error is None:
                 records.setdefault(partition, []).append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
                 # Records of this partition in the batch come before its end.
                 self._hand_on(self._assignment.get(*partition), records.pop(partition, []))
                 self._intake.reached_end(self._assignment.get(*partition), message.offset() or 0)
-            else:
-                self._failed(error, partition, consumer)
+            elif self._failed(error, partition, consumer):
+                anew.add(partition)
+                records.pop(partition, None)
         for partition, batch in records.items():
             self._hand_on(self._assignment.get(*partition), batch)
 
@@ -200,15 +208,18 @@ class Reader:
         self._draining = True
         consumer.pause(consumer.assignment())
 
-    def _failed(self, error: KafkaError, partition: Partition, consumer: Consumer) -> None:
-        if error.fatal() or error.code() in (KafkaError.UNRELEASED_INSTANCE_ID, KafkaError.FENCED_INSTANCE_ID):
-            raise ConsumerLost(f"the consumer was lost: {error.name()}")
+    def _failed(self, error: KafkaError, partition: Partition, consumer: Consumer) -> bool:
+        """Deal with an error; whether the partition begins anew because of it."""
+        # The flag `fatal` is never set on the error of a message: there it is a code.
+        if error.fatal() or error.code() in _LOST_FOR_GOOD:
+            raise ConsumerLost(f"the consumer was lost: {error.str()}")
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):  # noqa: SLF001
             if self._assignment.get(*partition) is not None:
-                self._begin(consumer, [partition])
-            return
+                self._begin_anew(consumer, [partition])
+            return True
         level = logging.INFO if error.retriable() else logging.WARNING
         _logger.log(level, "reading: %s", error, extra={"topic": partition[0], "kafka_error": error.name()})
+        return False
 
     # What the group coordinator says; called from within poll and close, on this thread.
 
@@ -277,7 +288,10 @@ class Reader:
             _logger.warning("a settlement was still open when its partitions left")
 
     def _reset(self, consumer: Consumer) -> None:
-        partitions = [assigned.key for assigned in self._assignment.held]
+        self._begin_anew(consumer, [assigned.key for assigned in self._assignment.held])
+
+    def _begin_anew(self, consumer: Consumer, partitions: list[Partition]) -> None:
+        """What was read of these is void: read it again, under new epochs, from what is committed."""
         self._forget(partitions)
         try:
             self._begin(consumer, partitions)
