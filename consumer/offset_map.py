@@ -139,6 +139,8 @@ def _unrice(data: bytes, count: int, k: int) -> list[int]:
     """The gaps; raises ValueError where the bits are not those of `count` gaps."""
     if not count:
         return []
+    if count > len(data) * 8:
+        raise ValueError
     bits = format(int.from_bytes(data, "big"), f"0{len(data) * 8}b")
     *quotients, low = bits.split("1", count)
     if len(quotients) != count or len(low) < count * k:
