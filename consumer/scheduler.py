@@ -94,22 +94,20 @@ class _Lane(Generic[T]):
         """How many in the line are `_Gated`."""
         self.aside = 0
 
-    def runnable(self) -> bool:
-        """Whether a task may run; what heads the line and may not steps aside."""
-        if self.admitted:
-            return True
+    def step_aside(self) -> None:
+        """Move what heads the line and may not run aside."""
         line = self.line
-        if not self.gated:
-            return bool(line)
-        while line:
-            head = line[0]
-            if not isinstance(head, _Gated) or head.gate.open:
-                return True
+        while self.gated and isinstance(head := line[0], _Gated) and not head.gate.open:
             line.popleft()
             self.gated -= 1
             head.gate.aside[self.rank].append(head)
             self.aside += 1
-        return False
+
+    def runnable(self) -> bool:
+        """Whether a task may run."""
+        if self.gated and not self.admitted:
+            self.step_aside()
+        return bool(self.admitted or self.line)
 
     def serve(self, most: int, taken: list[T]) -> int:
         """Move up to so many tasks that may run to `taken`; returns how many."""
@@ -185,6 +183,7 @@ class Scheduler(Generic[T]):
     def offer_first(self, lane: str, task_type: str, item: T) -> None:
         """Put a task at the front of its lane."""
         place = self._lanes[lane]
+        place.step_aside()  # Whoever headed the line in vain steps aside before somebody else heads it.
         gate = self._gates.get(task_type)
         if gate is None:
             place.line.appendleft(item)
@@ -235,8 +234,15 @@ class Scheduler(Generic[T]):
             return
         if gate.inside < 1:
             raise InvariantBroken(f"a task of type {task_type!r} finished, but none was running")
+        if not gate.open:
+            self._step_aside()
         gate.inside -= 1
         self._admit(gate)
+
+    def _step_aside(self) -> None:
+        """Let all step aside that head a line and may not run: a place that frees goes to the most urgent of them."""
+        for lane in self._urgent_first:
+            lane.step_aside()
 
     def _admit(self, gate: _Gate[T]) -> None:
         while (rank := gate.next_aside()) is not None:
@@ -251,6 +257,7 @@ class Scheduler(Generic[T]):
         def revoked(entry: T | _Gated[T]) -> bool:
             return predicate(_bare(entry))
 
+        self._step_aside()
         gone: list[T | _Gated[T]] = []
         for lane in self._urgent_first:
             for admitted in _sift(lane.admitted, revoked):
