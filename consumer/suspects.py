@@ -6,24 +6,27 @@ crash but the commit.
 
 An owner of a partition commits clean=False before it runs anything from it, and clean=True when it leaves in order. A
 map that says clean=False when the next owner reads it was therefore left behind by a death, and every record below the
-then end of the log that is not finished (at most MAX_SPAN from the watermark) is a *suspect*. A suspect goes
+then end of the log that is not finished is a *suspect*, up to MAX_SPAN beyond the highest finished one (not beyond the
+watermark: one task of many hours may hold that far behind). A suspect goes
 
-    waiting -> recording -> armed -> finished         or at once to Dead, when its losses would exceed `max_losses`
+    waiting -> recording -> armed -> settled         or at once to Dead, when its losses would exceed `max_losses`
 
-waiting for its turn, recording until a commit holds its raised loss count, armed from when it may run. Of each
-partition at most `max_open` are recording or armed. One that has been part of two deaths, or whose next loss would be
-its last before Dead, is *grave* and runs alone: while it is open no other suspect of its partition is, nor another
-grave one of this worker; so an innocent neighbour of a killer is not buried with it. Losses of finished records leave
-the map.
+waiting for its turn, recording until a commit holds its raised loss count, armed from when it may run, until a commit
+holds its settlement. Of each partition at most `max_open` are recording or armed. One that has been part of two deaths,
+or whose next loss would be its last before Dead, is *grave* and runs alone: while it is open no other suspect of its
+partition is, nor another grave one of this worker; so an innocent neighbour of a killer is not buried with it. Who
+leaves in order before all suspects of a partition are settled leaves it as it was found, the raised counts taken back:
+else suspicion would end with whoever did not get to it. A death that no task caused (a lost machine) counts like any
+other.
 
 How the shell uses it (one gate per worker; `partition` is any hashable key):
 
     taken_over(partition, map, end)     at assignment, before the first record; do what it returns
-    is_suspect(partition, offset)       per delivered record: if so give it to `admit` instead of running it
+    is_suspect(partition, offset)       per delivered record: if so give it to `admit` once it is due, do not run it
     admit(partition, offset, item)      do what it returns
-    losses(partition)                   into every snapshot that is committed
-    committed(partition, map)           after every commit that succeeded; do what it returns
-    finished(partition, offset)         when the record is settled, run or not; do what it returns
+    losses(partition)                   into every snapshot that is committed while at work
+    committed(partition, map)           after every commit of it that succeeded; do what it returns
+    leaving(partition, watermark)       into the last snapshot: `tracker.snapshot(*gate.leaving(...))`
     released(partition)                 when it is revoked; do what it returns
 
 and does: Record -> commit the partition soon, outcomes or not; Run -> hand the items on; Dead -> settle as worker_lost.
@@ -36,7 +39,8 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, TypeAlias, TypeVar
 
-from fairlane.consumer.offset_map import MAX_SPAN, NO_LOSSES, OffsetMap
+from fairlane.consumer.offset_map import MAX_LOSSES, MAX_SPAN, NO_LOSSES, OffsetMap
+from fairlane.topics.errors import UsageError
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -71,7 +75,6 @@ class Dead(Generic[K, T]):
 
 @dataclass(slots=True)
 class _Suspect(Generic[T]):
-    offset: int
     item: T
     armed: bool = False
 
@@ -108,12 +111,21 @@ class SuspectGate(Generic[K, T]):
 
     Args:
         max_losses: a record that would have more losses than this is dead.
-        max_open: how many suspects of a partition may be recording or armed at once.
+        max_open: how many suspects of a partition may be recording or armed at once; at most MAX_LOSSES.
+
+    Raises:
+        UsageError: a number is out of its range.
     """
 
     __slots__ = ("_max_losses", "_max_open", "_partitions", "_turn")
 
     def __init__(self, max_losses: int = 3, max_open: int = 16) -> None:
+        if max_losses < 1:
+            raise UsageError(f"max_losses is {max_losses}", "1 gives a task that lost its worker one more")
+        if not 1 <= max_open <= MAX_LOSSES:
+            raise UsageError(
+                f"max_open is {max_open}", f"It is a number from 1 to {MAX_LOSSES}, which a commit can hold"
+            )
         self._max_losses = max_losses
         self._max_open = max_open
         self._partitions: dict[K, _Partition[T]] = {}
@@ -132,7 +144,7 @@ class SuspectGate(Generic[K, T]):
             losses = {} if restored is None else dict(restored.losses)
             self._partitions[partition] = _Partition(-1, losses, announced=False)
             return [Record(partition)]
-        limit = min(end, restored.watermark + MAX_SPAN)
+        limit = min(end, restored.highest_finished + 1 + MAX_SPAN)
         self._partitions[partition] = _Partition(limit, dict(restored.losses), announced=True)
         return []
 
@@ -162,7 +174,7 @@ class SuspectGate(Generic[K, T]):
         losses = carried + state.losses.get(offset, 0)
         if losses + 1 > self._max_losses:
             return [Dead(partition, item, losses + 1)]
-        suspect = _Suspect(offset, item)
+        suspect = _Suspect(item)
         if losses >= GRAVE_LOSSES or losses + 1 == self._max_losses:
             state.grave[offset] = suspect
             self._turn.setdefault(partition)
@@ -176,36 +188,48 @@ class SuspectGate(Generic[K, T]):
         return NO_LOSSES if state is None else state.losses
 
     def committed(self, partition: K, known: OffsetMap) -> list[Command[K, T]]:
-        """A commit of the partition succeeded, with this map."""
+        """A commit of the partition succeeded, with this map: what it records may run, what it settles makes room.
+
+        A suspect makes room only when its settlement is committed: were the next one opened before, and the worker
+        died of that, the next owner would count the loss for both.
+        """
         state = self._partitions.get(partition)
         if state is None or known.clean:
             return []
+        for offset in [offset for offset in state.losses if known.finished(offset)]:
+            del state.losses[offset]
         items: list[T] = []
         if not state.announced:
             state.announced = True
-            items += state.unannounced.values()
+            items += [item for offset, item in state.unannounced.items() if not known.finished(offset)]
             state.unannounced.clear()
-        for suspect in state.opened.values():
-            if not suspect.armed and known.losses.get(suspect.offset) == state.losses[suspect.offset]:
+        settled = []
+        for offset, suspect in state.opened.items():
+            if known.finished(offset):
+                settled.append(offset)
+            elif not suspect.armed and known.losses.get(offset) == state.losses[offset]:
                 suspect.armed = True
                 items.append(suspect.item)
-        return [Run(partition, tuple(items))] if items else []
+        commands: list[Command[K, T]] = [Run(partition, tuple(items))] if items else []
+        if settled:
+            state.alone = False
+            for offset in settled:
+                del state.opened[offset]
+            commands += self._open(partition)
+        return commands
 
-    def finished(self, partition: K, offset: int) -> list[Command[K, T]]:
-        """The record is settled, whether it ran or not."""
+    def leaving(self, partition: K, watermark: int) -> tuple[bool, Mapping[int, int]]:
+        """What to say in the last commit of a partition that is left in order: clean or not, and its losses.
+
+        Args:
+            partition: its key.
+            watermark: its watermark now.
+        """
         state = self._partitions.get(partition)
         if state is None:
-            return []
-        state.losses.pop(offset, None)
-        if not state.announced:
-            state.unannounced.pop(offset, None)
-        if offset >= state.limit:
-            return []
-        if state.opened.pop(offset, None) is not None:
-            state.alone = False
-        elif state.waiting.pop(offset, None) is None and state.grave.pop(offset, None) is None:
-            return []
-        return self._open(partition)
+            return True, NO_LOSSES
+        before = {offset: n - 1 if offset in state.opened else n for offset, n in state.losses.items()}
+        return watermark >= state.limit, {offset: n for offset, n in before.items() if n}
 
     def released(self, partition: K) -> list[Command[K, T]]:
         """The partition is no longer this worker's; what waited in it is forgotten."""

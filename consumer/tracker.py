@@ -15,6 +15,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from operator import lt
+from types import MappingProxyType
 
 from fairlane.consumer.offset_map import NO_LOSSES, OffsetMap
 from fairlane.topics.errors import InvariantBroken
@@ -152,7 +153,8 @@ class PartitionTracker:
             highest = watermark - 1
         else:
             unfinished = tuple(takewhile(highest.__gt__, self._outstanding))
-        if losses:
-            outstanding, position = self._outstanding, self._position
-            losses = {offset: n for offset, n in losses.items() if offset in outstanding or offset >= position}
-        return OffsetMap(watermark, highest, unfinished, losses, clean)
+        if not losses:
+            return OffsetMap(watermark, highest, unfinished, NO_LOSSES, clean)
+        outstanding, position = self._outstanding, self._position
+        unsettled = {offset: n for offset, n in losses.items() if offset in outstanding or offset >= position}
+        return OffsetMap(watermark, highest, unfinished, MappingProxyType(unsettled), clean)

@@ -82,6 +82,17 @@ def test_losses_of_settled_records_leave_the_snapshot_and_those_not_read_yet_sta
     assert tracker.snapshot(clean=False, losses={0: 1, 1: 2, 5: 3}).losses == {0: 1, 5: 3}
 
 
+def test_a_snapshot_stays_what_it_was_when_losses_are_counted_on() -> None:
+    tracker = PartitionTracker(0)
+    tracker.delivered([0, 1])
+    losses: dict[int, int] = {}
+    before, losses[0] = tracker.snapshot(clean=False, losses=losses), 1
+    assert before.losses == {}
+    then = tracker.snapshot(clean=False, losses=losses)
+    losses[1] = 1
+    assert then.losses == {0: 1}
+
+
 def test_a_restored_map_goes_on_where_its_writer_was() -> None:
     tracker = PartitionTracker(10, OffsetMap(10, 20, (10, 15)))
     assert (tracker.watermark, tracker.outstanding, tracker.span) == (10, 2, 10)
