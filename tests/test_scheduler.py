@@ -164,6 +164,16 @@ def test_what_is_put_at_the_front_is_ahead_of_those_that_stepped_aside() -> None
     assert tasks.take(5) == ["handed back"]
 
 
+def test_what_is_put_before_a_task_that_waits_for_a_slot_does_not_make_it_lose_its_place() -> None:
+    tasks = scheduler(concurrency={"report": 1})
+    tasks.offer("p3", "report", "r1")
+    assert tasks.take(1) == ["r1"]
+    tasks.offer("p3", "report", "r2")  # heads its lane in vain
+    tasks.offer_first("p3", "mail", "m")
+    tasks.finished("report")
+    assert tasks.take(5) == ["r2", "m"]
+
+
 def test_discarded_tasks_are_returned_and_give_their_slots_back() -> None:
     tasks = scheduler(concurrency={"report": 1})
     tasks.offer_many("p3", [("report", "r1"), ("report", "r2 gone"), ("report", "r3"), ("mail", "m gone")])

@@ -122,6 +122,13 @@ def test_a_map_whose_beginning_was_deleted_is_kept_from_the_start_on() -> None:
     assert past_all_of_it.snapshot(clean=False) == OffsetMap(40, 39)
 
 
+def test_reading_on_from_far_above_forgets_all_that_was_restored() -> None:
+    for first in ([30, 31], [18, 30]):
+        tracker = PartitionTracker(10, OffsetMap(10, 20, (10, 15, 18, 19)))
+        tracker.delivered(first)
+        assert (tracker.watermark, tracker.outstanding) == (first[0], 2)
+
+
 def test_after_all_restored_ones_the_watermark_passes_what_the_map_called_finished() -> None:
     tracker = PartitionTracker(10, OffsetMap(10, 20, (10,)))
     tracker.delivered([10])
@@ -206,6 +213,8 @@ class TrackedPartition(RuleBasedStateMachine):
         self.tracker = PartitionTracker(start, restored)
         self.restored = restored
         self.position = start
+        self.told = start
+        """Below it the tracker knows all that was read; it is not told of records that are skipped."""
         self.running: set[int] = set()
         self.inherited = set(self.settled)
         self.watermark_before = self.tracker.watermark
@@ -225,12 +234,13 @@ class TrackedPartition(RuleBasedStateMachine):
             fresh = [offset for offset in batch if self.restored is None or not self.restored.finished(offset)]
             assert not self.inherited & set(fresh), "read again although a commit called it settled"
             self.tracker.delivered(fresh)
+            self.told = fresh[-1] + 1 if fresh else self.told
             self.running.update(fresh)
 
     @precondition(lambda self: not any(offset >= self.position for offset in self.log))
     @rule()
     def see_the_end(self) -> None:
-        self.position = self.end
+        self.position = self.told = self.end
         self.tracker.reached_end(self.end)
 
     @precondition(lambda self: self.running)
@@ -262,23 +272,23 @@ class TrackedPartition(RuleBasedStateMachine):
         known = self.tracker.snapshot(clean=False)
         assert {offset for offset in self.log if known.finished(offset)} == self.settled & set(self.log)
 
-    @invariant()
-    def the_watermark_never_goes_back_and_passes_all_that_is_settled(self) -> None:
-        watermark = self.tracker.watermark
-        assert watermark >= self.watermark_before
-        self.watermark_before = watermark
-        unsettled = [offset for offset in self.log if offset < self.position and offset not in self.settled]
-        if unsettled:
-            assert watermark <= unsettled[0]
-            if not self.tracker._awaited:
-                assert watermark == unsettled[0]
-        elif not self.tracker._awaited:
-            assert watermark >= self.position
+    @property
+    def open(self) -> set[int]:
+        """What runs, and what the map left unfinished and reading has not come to yet."""
+        left = self.restored.unfinished if self.restored else ()
+        return self.running | {offset for offset in left if offset >= self.told}
 
     @invariant()
-    def what_is_outstanding_is_what_runs_and_what_the_map_still_awaits(self) -> None:
-        assert self.tracker.outstanding == len(self.running) + len(self.tracker._awaited)
-        assert self.tracker.oldest == min(self.running | set(self.tracker._awaited), default=None)
+    def the_watermark_is_the_smallest_open_offset_and_never_goes_back(self) -> None:
+        known_to = max(self.told, self.restored.highest_finished + 1 if self.restored else 0)
+        assert self.tracker.watermark == min(self.open, default=known_to)
+        assert self.tracker.watermark >= self.watermark_before
+        self.watermark_before = self.tracker.watermark
+
+    @invariant()
+    def what_is_open_is_outstanding(self) -> None:
+        assert self.tracker.outstanding == len(self.open)
+        assert self.tracker.oldest == min(self.open, default=None)
 
 
 TestTrackedPartition = TrackedPartition.TestCase
