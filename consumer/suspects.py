@@ -9,25 +9,24 @@ map that says clean=False when the next owner reads it was therefore left behind
 then end of the log that is not finished is a *suspect*, up to MAX_SPAN beyond the highest finished one (not beyond the
 watermark: one task of many hours may hold that far behind). A suspect goes
 
-    waiting -> recording -> armed -> settled         or at once to Dead, when its losses would exceed `max_losses`
+    waiting -> recording -> armed -> finished        or at once to Dead, when its losses would exceed `max_losses`
 
-waiting for its turn, recording until a commit holds its raised loss count, armed from when it may run, until a commit
-holds its settlement. Of each partition at most `max_open` are recording or armed. One that has been part of two deaths,
-or whose next loss would be its last before Dead, is *grave* and runs alone: while it is open no other suspect of its
-partition is, nor another grave one of this worker; so an innocent neighbour of a killer is not buried with it. Who
-leaves in order before all suspects of a partition are settled leaves it as it was found, the raised counts taken back:
-else suspicion would end with whoever did not get to it. A death that no task caused (a lost machine) counts like any
-other.
+waiting for its turn, recording until a commit holds its raised loss count, armed from when it may run. Of each
+partition at most `max_open` are recording or armed. One that has been part of two deaths, or whose next loss would be
+its last before Dead, is *grave* and runs alone: while it is open no other suspect of its partition is, nor another
+grave one of this worker; so an innocent neighbour of a killer is not buried with it. Losses of settled records leave
+the map. A death that no task caused (a lost machine) counts like any other.
 
 How the shell uses it (one gate per worker; `partition` is any hashable key):
 
     taken_over(partition, map, end)     at assignment, before the first record; do what it returns
-    is_suspect(partition, offset)       per delivered record: if so give it to `admit` once it is due, do not run it
+    is_suspect(partition, offset)       per delivered record: if so give it to `admit`, do not run it
     admit(partition, offset, item)      do what it returns
-    losses(partition)                   into every snapshot that is committed while at work
-    committed(partition, map)           after every commit of it that succeeded; do what it returns
-    leaving(partition, watermark)       into the last snapshot: `tracker.snapshot(*gate.leaving(...))`
+    losses(partition)                   into every map that is committed
+    committed(partition, map)           after a commit of it that succeeded; do what it returns
+    finished(partition, offset)         see there for when; do what it returns
     released(partition)                 when it is revoked; do what it returns
+    leaving(map, end, watermark)        what the last commit of a partition says when it is left in order
 
 and does: Record -> commit the partition soon, outcomes or not; Run -> hand the items on; Dead -> settle as worker_lost.
 """
@@ -106,6 +105,30 @@ class _Partition(Generic[T]):
         self.opened[offset] = suspect
 
 
+def _suspects_end(restored: OffsetMap | None, end: int) -> int:
+    """The offset below which all that is not finished is suspect; 0 where nothing is."""
+    if restored is None or restored.clean:
+        return 0
+    return min(end, restored.highest_finished + 1 + MAX_SPAN)
+
+
+def leaving(restored: OffsetMap | None, end: int, watermark: int) -> tuple[bool, Mapping[int, int]]:
+    """What the last commit says of a partition that is left in order: whether clean, and the losses.
+
+    As long as suspects are not settled the partition is left as it was found, unclean and with the losses that the
+    owner before had recorded: else suspicion would end with whoever did not get round to it, and a killer could go on
+    from worker to worker. Losses recorded since are taken back: this worker did not die of them. With a tracker:
+    `tracker.snapshot(*leaving(restored, end, tracker.watermark))`.
+
+    Args:
+        restored: the map that the partition was taken over with.
+        end: the log's end at that time.
+        watermark: the watermark now.
+    """
+    losses = NO_LOSSES if restored is None else restored.losses
+    return watermark >= _suspects_end(restored, end), losses
+
+
 class SuspectGate(Generic[K, T]):
     """Holds the suspects of all partitions of a worker.
 
@@ -140,13 +163,10 @@ class SuspectGate(Generic[K, T]):
             restored: the map of the commit that reading starts from; None without one.
             end: the log's end at that time, of records that the owner before can have seen.
         """
-        if restored is None or restored.clean:
-            losses = {} if restored is None else dict(restored.losses)
-            self._partitions[partition] = _Partition(-1, losses, announced=False)
-            return [Record(partition)]
-        limit = min(end, restored.highest_finished + 1 + MAX_SPAN)
-        self._partitions[partition] = _Partition(limit, dict(restored.losses), announced=True)
-        return []
+        losses = {} if restored is None else dict(restored.losses)
+        announced = restored is not None and not restored.clean
+        self._partitions[partition] = _Partition(_suspects_end(restored, end), losses, announced)
+        return [] if announced else [Record(partition)]
 
     def is_suspect(self, partition: K, offset: int) -> bool:
         """Whether the record must not run before `admit` says so.
@@ -188,48 +208,41 @@ class SuspectGate(Generic[K, T]):
         return NO_LOSSES if state is None else state.losses
 
     def committed(self, partition: K, known: OffsetMap) -> list[Command[K, T]]:
-        """A commit of the partition succeeded, with this map: what it records may run, what it settles makes room.
-
-        A suspect makes room only when its settlement is committed: were the next one opened before, and the worker
-        died of that, the next owner would count the loss for both.
-        """
+        """A commit of the partition succeeded; only `losses` and `clean` of its map are looked at."""
         state = self._partitions.get(partition)
         if state is None or known.clean:
             return []
-        for offset in [offset for offset in state.losses if known.finished(offset)]:
-            del state.losses[offset]
         items: list[T] = []
         if not state.announced:
             state.announced = True
-            items += [item for offset, item in state.unannounced.items() if not known.finished(offset)]
+            items += state.unannounced.values()
             state.unannounced.clear()
-        settled = []
         for offset, suspect in state.opened.items():
-            if known.finished(offset):
-                settled.append(offset)
-            elif not suspect.armed and known.losses.get(offset) == state.losses[offset]:
+            if not suspect.armed and known.losses.get(offset) == state.losses[offset]:
                 suspect.armed = True
                 items.append(suspect.item)
-        commands: list[Command[K, T]] = [Run(partition, tuple(items))] if items else []
-        if settled:
-            state.alone = False
-            for offset in settled:
-                del state.opened[offset]
-            commands += self._open(partition)
-        return commands
+        return [Run(partition, tuple(items))] if items else []
 
-    def leaving(self, partition: K, watermark: int) -> tuple[bool, Mapping[int, int]]:
-        """What to say in the last commit of a partition that is left in order: clean or not, and its losses.
+    def finished(self, partition: K, offset: int) -> list[Command[K, T]]:
+        """The record is settled, whether it ran or not; harmless for a record that is no suspect.
 
-        Args:
-            partition: its key.
-            watermark: its watermark now.
+        Call it when the settlement is committed, or is bound to be in no later transaction than any loss that is
+        recorded from now on. Were the next suspect recorded first, and the worker died of that one, the next owner
+        would count the death for both.
         """
         state = self._partitions.get(partition)
         if state is None:
-            return True, NO_LOSSES
-        before = {offset: n - 1 if offset in state.opened else n for offset, n in state.losses.items()}
-        return watermark >= state.limit, {offset: n for offset, n in before.items() if n}
+            return []
+        state.losses.pop(offset, None)
+        if not state.announced:
+            state.unannounced.pop(offset, None)
+        if offset >= state.limit:
+            return []
+        if state.opened.pop(offset, None) is not None:
+            state.alone = False
+        elif state.waiting.pop(offset, None) is None and state.grave.pop(offset, None) is None:
+            return []
+        return self._open(partition)
 
     def released(self, partition: K) -> list[Command[K, T]]:
         """The partition is no longer this worker's; what waited in it is forgotten."""

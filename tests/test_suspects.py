@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from properties import thorough
 
 from fairlane.consumer.offset_map import MAX_SPAN, OffsetMap, decode, encode
-from fairlane.consumer.suspects import Command, Dead, Record, Run, SuspectGate
+from fairlane.consumer.suspects import Command, Dead, Record, Run, SuspectGate, leaving
 from fairlane.consumer.tracker import PartitionTracker
 from fairlane.topics.errors import UsageError
 
@@ -31,10 +31,9 @@ def taken_over(known: OffsetMap | None = None, *, max_losses: int = 3, max_open:
     return gate
 
 
-def says(losses: dict[int, int], *settled: int) -> OffsetMap:
-    """A commit that succeeded, with these losses, in which these offsets are settled."""
-    known = tuple(offset for offset in range(10, max(settled, default=12)) if offset not in (11, 12, *settled))
-    return OffsetMap(10, max(settled, default=12), known, losses, clean=False)
+def says(losses: dict[int, int]) -> OffsetMap:
+    """A commit that succeeded, with these losses."""
+    return OffsetMap(10, 12, (10,), losses, clean=False)
 
 
 def test_a_suspect_runs_only_after_a_commit_says_that_one_more_may_die_of_it() -> None:
@@ -45,7 +44,7 @@ def test_a_suspect_runs_only_after_a_commit_says_that_one_more_may_die_of_it() -
     assert gate.committed("p", says({})) == []  # a commit that was under way before
     assert gate.committed("p", says({10: 1})) == [Run("p", ("task",))]
     assert gate.committed("p", says({10: 1})) == []  # once
-    assert gate.committed("p", says({}, 10)) == []
+    assert gate.finished("p", 10) == []
     assert gate.losses("p") == {}
 
 
@@ -65,9 +64,8 @@ def test_suspects_end_a_span_beyond_the_highest_finished_however_far_behind_the_
 def test_a_partition_that_is_not_held_has_no_suspects() -> None:
     gate = taken_over()
     assert not gate.is_suspect("other", 10)
-    assert gate.committed("other", says({})) == gate.released("other") == []
+    assert gate.committed("other", says({})) == gate.finished("other", 10) == gate.released("other") == []
     assert gate.losses("other") == {}
-    assert gate.leaving("other", 5) == (True, {})
 
 
 @pytest.mark.parametrize("known", [None, OffsetMap(10, 12, (10,), {10: 2}, clean=True)])
@@ -87,6 +85,7 @@ def test_what_is_settled_before_the_partition_is_announced_does_not_run() -> Non
     gate: Gate = SuspectGate()
     gate.taken_over("p", None, end=100)
     gate.admit("p", 10, "cancelled")
+    gate.finished("p", 10)
     assert gate.committed("p", OffsetMap(11, 10, clean=False)) == []
 
 
@@ -96,8 +95,7 @@ def test_an_orderly_hand_over_suspects_nobody_but_remembers_losses() -> None:
     assert gate.losses("p") == {10: 2}
     gate.admit("p", 10, "task")
     assert gate.committed("p", says({10: 2})) == [Run("p", ("task",))]
-    assert gate.leaving("p", 10) == (True, {10: 2})
-    gate.committed("p", says({}, 10))
+    gate.finished("p", 10)
     assert gate.losses("p") == {}
 
 
@@ -118,7 +116,7 @@ def test_a_suspect_that_would_lose_one_worker_too_many_is_dead(
     gate = taken_over(left_behind(before), max_losses=max_losses)
     assert gate.admit("p", 10, "killer", carried) == [Dead("p", "killer", losses)]
     assert gate.losses("p") == before  # so the next owner finds the same if this one dies before it is settled
-    assert gate.committed("p", says({}, 10)) == []
+    assert gate.finished("p", 10) == []
     assert gate.losses("p") == {}
 
 
@@ -127,9 +125,11 @@ def test_no_more_than_max_open_suspects_of_a_partition_are_open_at_once() -> Non
     assert [gate.admit("p", offset, str(offset)) for offset in (10, 13, 14, 15)] == [[RECORD], [RECORD], [], []]
     assert gate.losses("p") == {10: 1, 13: 1}
     assert gate.committed("p", says({10: 1, 13: 1})) == [Run("p", ("10", "13"))]
-    assert gate.committed("p", says({10: 1}, 13)) == [RECORD]
+    assert gate.finished("p", 13) == [RECORD]
     assert gate.losses("p") == {10: 1, 14: 1}
-    assert gate.committed("p", says({10: 1, 14: 1}, 13)) == [Run("p", ("14",))]
+    assert gate.finished("p", 15) == []  # one that waited was cancelled
+    assert gate.finished("p", 10) == []
+    assert gate.committed("p", says({14: 1})) == [Run("p", ("14",))]
 
 
 @pytest.mark.parametrize(
@@ -146,10 +146,10 @@ def test_a_grave_suspect_runs_alone_in_its_partition(losses: int, max_losses: in
     assert gate.admit("p", 14, "grave") == []
     assert gate.admit("p", 15, "behind") == []
     assert gate.losses("p") == {10: 1, 14: losses}
-    assert gate.committed("p", says({14: losses}, 10)) == [RECORD]
+    assert gate.finished("p", 10) == [RECORD]
     assert gate.losses("p") == {14: losses + 1}
-    assert gate.committed("p", says({14: losses + 1}, 10)) == [Run("p", ("grave",))]
-    assert gate.committed("p", says({}, 10, 14)) == [RECORD]
+    assert gate.committed("p", says({14: losses + 1})) == [Run("p", ("grave",))]
+    assert gate.finished("p", 14) == [RECORD]
     assert gate.losses("p") == {15: 1}
 
 
@@ -172,8 +172,8 @@ def test_grave_suspects_of_all_partitions_run_one_at_a_time_while_others_go_on()
     assert gate.admit("q", 10, "q10") == []
     assert gate.admit("q", 13, "q13") == [Record("q")]
     assert gate.admit("p", 13, "p13") == []
-    assert gate.committed("q", says({10: 2}, 13)) == []
-    assert gate.committed("p", says({}, 10)) == [Record("q"), Record("p")]  # q's turn; p goes on without grave ones
+    assert gate.finished("q", 13) == []
+    assert gate.finished("p", 10) == [Record("q"), Record("p")]  # q's turn; p goes on without grave ones
     assert gate.losses("q") == {10: 3}
     assert gate.losses("p") == {13: 1}
 
@@ -189,25 +189,30 @@ def test_a_partition_that_is_released_passes_its_turn_on() -> None:
     assert not gate.is_suspect("p", 10)
 
 
-def test_a_suspect_that_is_settled_while_it_waits_gets_its_turn_and_passes_it_on() -> None:
-    gate = taken_over(max_open=1)
-    gate.admit("p", 10, "first")
-    gate.admit("p", 13, "cancelled")
-    gate.admit("p", 14, "next")
-    assert gate.committed("p", says({}, 10, 13)) == [RECORD]
-    assert gate.committed("p", says({}, 10, 13)) == [RECORD]
-    assert gate.committed("p", says({14: 1}, 10, 13)) == [Run("p", ("next",))]
+def test_a_grave_suspect_that_is_settled_while_it_waits_passes_its_turn_on() -> None:
+    gate: SuspectGate[str, str] = SuspectGate()
+    gate.taken_over("p", left_behind({13: 2}), 100)
+    gate.taken_over("q", left_behind({10: 2}), 100)
+    gate.admit("p", 10, "runs for hours")
+    assert gate.admit("p", 13, "cancelled") == []
+    assert gate.admit("q", 10, "q10") == []
+    assert gate.finished("p", 13) == [Record("q")]
 
 
-def test_who_leaves_in_order_with_suspects_unsettled_leaves_them_as_they_were_found() -> None:
-    gate = taken_over(left_behind({10: 1, 14: 2}), end=100)
-    gate.admit("p", 10, "opened")
-    gate.admit("p", 13, "opened too")
-    gate.admit("p", 14, "waits")
-    assert gate.losses("p") == {10: 2, 13: 1, 14: 2}
-    assert gate.leaving("p", 10) == (False, {10: 1, 14: 2})
-    assert gate.leaving("p", 99) == (False, {10: 1, 14: 2})
-    assert gate.leaving("p", 100)[0]  # all suspects are settled
+@pytest.mark.parametrize(
+    ("restored", "watermark", "said"),
+    [
+        (None, 5, (True, {})),
+        (OffsetMap(10, 12, (10,), {10: 2}, clean=True), 10, (True, {10: 2})),  # nobody is suspect, losses stay known
+        (OffsetMap(10, 12, (10,), {10: 2}), 10, (False, {10: 2})),  # left as it was found
+        (OffsetMap(10, 12, (10,), {10: 2}), 99, (False, {10: 2})),
+        (OffsetMap(10, 12, (10,), {10: 2}), 100, (True, {10: 2})),  # all suspects are settled
+    ],
+)
+def test_a_partition_with_unsettled_suspects_is_left_as_it_was_found(
+    restored: OffsetMap | None, watermark: int, said: tuple[bool, dict[int, int]]
+) -> None:
+    assert leaving(restored, 100, watermark) == said
 
 
 @pytest.mark.parametrize("numbers", [(0, 16), (3, 0), (3, 65)])
@@ -217,6 +222,7 @@ def test_numbers_out_of_range_are_refused(numbers: tuple[int, int]) -> None:
 
 
 Where = tuple[str, int]
+END = 10**9
 
 
 class Queue:
@@ -257,8 +263,8 @@ class Worker:
             self.trackers[name] = PartitionTracker(queue.commits[name][0], known)
             skip = known.finished if known else (lambda offset: False)
             self.unread[name] = [offset for offset in queue.log[name] if not skip(offset)]
-            self.suspects[name] = 10**9 if known is not None and not known.clean else -1
-            self.do(self.gate.taken_over(name, known, end=10**9))
+            self.suspects[name] = END if known is not None and not known.clean else -1
+            self.do(self.gate.taken_over(name, known, END))
 
     def do(self, commands: list[Command[str, int]]) -> None:
         for command in commands:
@@ -268,7 +274,7 @@ class Worker:
             elif isinstance(command, Dead):
                 where = (command.partition, command.item)
                 self.queue.dead.add(where)
-                self.trackers[where[0]].finished(where[1])
+                self.settle(where)
 
     def run(self, name: str, offset: int) -> None:
         known = self.queue.committed(name)
@@ -306,13 +312,21 @@ class Worker:
             else:
                 self.run(name, offset)
 
-    def commit(self, name: str, *, leaving: bool = False) -> None:
-        tracker = self.trackers[name]
-        words = self.gate.leaving(name, tracker.watermark) if leaving else (False, self.gate.losses(name))
-        known = tracker.snapshot(*words)
-        self.queue.commits[name] = (known.watermark, encode(known))
-        self.queue.settled |= {(name, offset) for offset in self.queue.log[name] if known.finished(offset)}
-        self.do(self.gate.committed(name, known))
+    def settle(self, where: Where) -> None:
+        """Into the next transaction, which holds all partitions: so no loss that is recorded later comes before it."""
+        self.trackers[where[0]].finished(where[1])
+        self.do(self.gate.finished(*where))
+
+    def commit(self, *, in_order: bool = False) -> None:
+        known = {}
+        for name, tracker in self.trackers.items():
+            last_words = leaving(self.restored[name], END, tracker.watermark)
+            known[name] = tracker.snapshot(*last_words if in_order else (False, self.gate.losses(name)))
+            self.queue.commits[name] = (known[name].watermark, encode(known[name]))
+            finished = {(name, offset) for offset in self.queue.log[name] if known[name].finished(offset)}
+            self.queue.settled |= finished
+        for name in known:
+            self.do(self.gate.committed(name, known[name]))
 
     def step(self) -> bool:
         """Do one thing; False if it died of it."""
@@ -329,9 +343,9 @@ class Worker:
         elif doing == "finish" and innocent:
             where = self.chance.choice(innocent)
             self.running.remove(where)
-            self.trackers[where[0]].finished(where[1])
+            self.settle(where)
         else:
-            self.commit(self.chance.choice(self.queue.names))
+            self.commit()
         return True
 
 
@@ -349,8 +363,7 @@ def live_through(
             if chance.random() < accidents:
                 break
             if chance.random() < departures:
-                for name in queue.names:
-                    worker.commit(name, leaving=True)
+                worker.commit(in_order=True)
                 break
             if queue.settled == queue.everything:
                 return deaths
