@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from fairlane.consumer.context import Context, context
     from fairlane.consumer.retry import RetryPolicy
     from fairlane.consumer.signals import Reject, RetryLater
+    from fairlane.monitor.stats import Stats
     from fairlane.producer import TaskHandle
+    from fairlane.queue import Queue
     from fairlane.settings import Settings
     from fairlane.task_definition import TaskDefinition
     from fairlane.topics.errors import FairlaneError, ResultTimeout, TaskFailed, UsageError
     from fairlane.topics.events import StatusEvent
     from fairlane.topics.names import Lane
+    from fairlane.topics.task import Task
+    from fairlane.worker_pool import WorkerPool
 
 __version__ = "0.1.0"
 
@@ -30,16 +34,20 @@ __all__ = [
     "Fairlane",
     "FairlaneError",
     "Lane",
+    "Queue",
     "Reject",
     "ResultTimeout",
     "RetryLater",
     "RetryPolicy",
     "Settings",
+    "Stats",
     "StatusEvent",
+    "Task",
     "TaskDefinition",
     "TaskFailed",
     "TaskHandle",
     "UsageError",
+    "WorkerPool",
     "context",
 ]
 
@@ -49,16 +57,20 @@ _HOMES: Final = {
     "Fairlane": "app",
     "FairlaneError": "topics.errors",
     "Lane": "topics.names",
+    "Queue": "queue",
     "Reject": "consumer.signals",
     "ResultTimeout": "topics.errors",
     "RetryLater": "consumer.signals",
     "RetryPolicy": "consumer.retry",
     "Settings": "settings",
+    "Stats": "monitor.stats",
     "StatusEvent": "topics.events",
+    "Task": "topics.task",
     "TaskDefinition": "task_definition",
     "TaskFailed": "topics.errors",
     "TaskHandle": "producer",
     "UsageError": "topics.errors",
+    "WorkerPool": "worker_pool",
     "context": "consumer.context",
 }
 

@@ -69,6 +69,7 @@ class Worker:
         self.config = config
         self._lifespan = lifespan
         self._version = version
+        self._handler_count = len(handlers)
         self._shutdown = Shutdown()
         self._threads = Threads()
         self._meter = Meter(config.concurrency)
@@ -98,6 +99,13 @@ class Worker:
             beating = asyncio.create_task(pulse.run(), name="fairlane-heartbeat")
             self._executor.start()
             self.ready.set()
+            _logger.info(
+                "working on queue %s as %s: %d task types, %d at once",
+                self.config.queue,
+                self.config.worker,
+                self._handler_count,
+                self.config.concurrency,
+            )
             try:
                 await self._stop.wait()
                 await self._end()
@@ -108,6 +116,7 @@ class Worker:
                 self._threads.close()
         if self._crash is not None:
             raise self._crash
+        _logger.info("ended: %s", "drained" if self._shutdown.exit_code == 0 else "the grace was exceeded")
         return self._shutdown.exit_code
 
     def stop(self) -> None:

@@ -14,6 +14,7 @@ import typer
 import fairlane
 from fairlane.cli import dlq, kafka, monitor, topics
 from fairlane.cli.status import status
+from fairlane.cli.worker import worker
 from fairlane.topics.errors import FairlaneError
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app.add_typer(kafka.app)
 app.add_typer(topics.app)
 app.add_typer(dlq.app)
 app.command()(status)
+app.command()(worker)
 app.add_typer(monitor.app)
 
 

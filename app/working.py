@@ -1,0 +1,61 @@
+"""From an app to a worker of it: the settings of both sides brought together.
+
+Invariant: this is the only place where settings become the configuration of a worker.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import fairlane
+from fairlane.consumer.config import WorkerConfig
+from fairlane.consumer.worker import Worker, no_lifespan
+from fairlane.settings import Settings
+from fairlane.topics.names import QueueNames
+
+if TYPE_CHECKING:
+    from fairlane.app import Fairlane
+
+
+def worker_config(names: QueueNames, settings: Settings, **overrides: Any) -> WorkerConfig:
+    """The configuration of a worker of a queue.
+
+    Args:
+        names: of the queue.
+        settings: what is set.
+        overrides: attributes of WorkerConfig that the caller decides.
+
+    Raises:
+        UsageError: a value is none that it can have.
+    """
+    values: dict[str, Any] = {
+        "lanes": settings.lanes_of(names),
+        "tiers": settings.tiers,
+        "instance_id": settings.instance_id,
+        "concurrency": settings.workers,
+        "grace_s": settings.grace_s,
+        "buffer_records": settings.buffer_records,
+        "buffer_bytes": settings.buffer_bytes,
+        "delayed_max": settings.delayed_max,
+        "result_max_bytes": settings.result_max_bytes,
+        "no_handler_s": settings.no_handler_s,
+        "worker_lost_max": settings.worker_lost_max,
+    }
+    return WorkerConfig(settings.connection, names.queue, **(values | overrides))
+
+
+def worker_of(app: Fairlane, **overrides: Any) -> Worker:
+    """A worker that runs the app's handlers.
+
+    Args:
+        app: its queue, settings, handlers, lifespan and middleware.
+        overrides: as for `worker_config`.
+    """
+    config = worker_config(app.names, app.settings, **({"lanes": app.lanes} | overrides))
+    return Worker(
+        config,
+        app.handlers,
+        lifespan=app.lifespan or no_lifespan,
+        middleware=app.middleware,
+        version=fairlane.__version__,
+    )
