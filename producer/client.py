@@ -196,6 +196,6 @@ class Client:
             _log.error("the producer is broken and is replaced: %s", error.str())
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._known.clear()
-            _log.warning("no broker can be reached: %s", (self._trouble or error).str())
+            _log.info("no broker can be reached: %s", (self._trouble or error).str())
         else:
             self._trouble = error

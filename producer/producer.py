@@ -11,12 +11,13 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from msgspec.structs import replace
+from opentelemetry.trace import Span
 
 from fairlane.producer.client import Client
 from fairlane.producer.handle import TaskHandle, Trail
@@ -26,7 +27,8 @@ from fairlane.producer.shipment import Shipment
 from fairlane.producer.slot import ClientSlot
 from fairlane.producer.space import SLICE_S
 from fairlane.producer.steps import Blocking, Course, Turn, Until, arun, run
-from fairlane.topics import routing, wire
+from fairlane.topics import routing, tracing, wire
+from fairlane.topics.clock import now_ms
 from fairlane.topics.connection import Connection
 from fairlane.topics.errors import (
     BufferFull,
@@ -48,6 +50,7 @@ ENQUEUE_TIMEOUT_S: Final = 30.0
 _REPORT_GRACE_S: Final = 10.0
 """How much later than its timeout the report of a task may come."""
 
+_JUST_NOW_MS: Final = 1_000
 _WAKE_AFTER: Final = 1_000
 _CHUNK: Final = 500
 """How many tasks are sent in one go before an event loop gets its turn."""
@@ -160,19 +163,23 @@ class TaskProducer:
         if not parcels:
             return []
         client = self._slot.get()
-        now_ms = time.time_ns() // 1_000_000
+        moment_ms = now_ms()
         tasks, replies = yield from self._expect_replies(parcels)
-        topics = [routing.topic_for(task, self.names, self._tiers, now_ms) for task in tasks]
+        topics = [routing.topic_for(task, self.names, self._tiers, _said_at_ms(task, moment_ms)) for task in tasks]
         unknown = client.unknown_topics(dict.fromkeys(topics))
         if unknown:
             yield Blocking(partial(client.verify, unknown))
         shipment = Shipment(tasks, topics, client.translate, client.space)
-        yield from self._hand_over(client, shipment)
-        shipment.seal()
-        if not (yield Until(shipment.done, self._timeout_s + _REPORT_GRACE_S)):
-            self._give_up(shipment)
+        spans: dict[int, Span] = {}
+        try:
+            yield from self._hand_over(client, shipment, spans)
+            shipment.seal()
+            if not (yield Until(shipment.done, self._timeout_s + _REPORT_GRACE_S)):
+                self._give_up(shipment)
+        finally:
+            _end_spans(shipment, spans)
         return [
-            self._answer(shipment, index, parcel, replies.get(index), now_ms) for index, parcel in enumerate(parcels)
+            self._answer(shipment, index, parcel, replies.get(index), moment_ms) for index, parcel in enumerate(parcels)
         ]
 
     def _expect_replies(self, parcels: Sequence[Parcel[Any]]) -> Course[tuple[list[Task], dict[int, Reply]]]:
@@ -182,6 +189,7 @@ class TaskProducer:
         if not asking:
             return tasks, {}
         address, expected = self._results.follower.expect([tasks[index].id for index in asking])
+        replies = dict(zip(asking, map(Reply, expected), strict=True))
         if not (yield Until(address, self._timeout_s)):
             raise KafkaUnreachable(self._bootstrap, self._timeout_s, self._results.follower.trouble)
         reply_to = address.result()
@@ -189,12 +197,17 @@ class TaskProducer:
             raise reply_to
         for index in asking:
             tasks[index] = replace(tasks[index], reply_to=reply_to)
-        return tasks, dict(zip(asking, map(Reply, expected), strict=True))
+        return tasks, replies
 
-    def _hand_over(self, client: Client, shipment: Shipment) -> Course[None]:
-        for index, task in enumerate(shipment.tasks):
+    def _hand_over(self, client: Client, shipment: Shipment, spans: dict[int, Span]) -> Course[None]:
+        tasks = shipment.tasks
+        for index, untraced in enumerate(tasks):
             if index % _CHUNK == _CHUNK - 1:
                 yield Turn()
+            task, span = tracing.start_send(untraced, shipment.topics[index])
+            if span is not None:
+                spans[index] = span
+            tasks[index] = task
             try:
                 headers = wire.encode(task)
             except UnicodeEncodeError as error:
@@ -225,14 +238,29 @@ class TaskProducer:
                 shipment.errors[index] = EnqueueUncertain(task.id, waited_s, "librdkafka gave no report")
 
     def _answer(
-        self, shipment: Shipment, index: int, parcel: Parcel[Any], reply: Reply | None, now_ms: int
+        self, shipment: Shipment, index: int, parcel: Parcel[Any], reply: Reply | None, moment_ms: int
     ) -> TaskHandle[Any] | FairlaneError:
         place = shipment.places[index]
         if place is None:
             return shipment.errors[index]
         task = parcel.task
-        trail = Trail(task.id, task.type, shipment.topics[index], place[0], place[1], now_ms, reply)
+        trail = Trail(task.id, task.type, shipment.topics[index], place[0], place[1], moment_ms, reply)
         return TaskHandle(trail, self._results, parcel.load)
+
+
+def _said_at_ms(task: Task, moment_ms: int) -> int:
+    """The moment that the task's delay counts from.
+
+    A task that was made just now with a delay of exactly a tier's goes there, though a millisecond has gone by: one hop
+    instead of twelve.
+    """
+    return task.enqueued_ms if 0 <= moment_ms - task.enqueued_ms <= _JUST_NOW_MS else moment_ms
+
+
+def _end_spans(shipment: Shipment, spans: Mapping[int, Span]) -> None:
+    for index, span in spans.items():
+        partition, offset = shipment.places[index] or (-1, -1)
+        tracing.end_send(span, partition=partition, offset=offset, error=shipment.errors.get(index))
 
 
 def _only(answers: list[TaskHandle[Any] | FairlaneError]) -> TaskHandle[Any]:

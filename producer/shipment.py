@@ -30,7 +30,7 @@ class Shipment:
     """What became of each of `tasks`.
 
     Attributes:
-        tasks: what is sent, in order.
+        tasks: what is sent, in order; each may be replaced until it is handed over.
         topics: the topic of each.
         places: where each is, None while it is not known to be there.
         errors: why a task is not there, by its index.
@@ -39,7 +39,7 @@ class Shipment:
 
     __slots__ = ("_lock", "_open", "_space", "_translate", "done", "errors", "places", "tasks", "topics")
 
-    def __init__(self, tasks: Sequence[Task], topics: Sequence[str], translate: Translate, space: Space) -> None:
+    def __init__(self, tasks: list[Task], topics: Sequence[str], translate: Translate, space: Space) -> None:
         self.tasks = tasks
         self.topics = topics
         self.places: list[Place | None] = [None] * len(tasks)

@@ -12,6 +12,10 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from live_queue import a_task, headers_of, live_queue, parcel, records, wait_until
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from fairlane.producer import TaskProducer
 from fairlane.topics.connection import Connection
@@ -64,6 +68,7 @@ def test_an_enqueued_task_is_in_its_lane_where_the_handle_says(
     [
         (400, "1s"),  # less than the smallest tier goes to the smallest
         (4_000, "1s"),  # the largest tier that is not longer
+        (60_000, "1m"),  # exactly a tier's, though a moment has gone by since it was said
         (61_000, "1m"),
         (40 * 86_400_000, "1d"),
     ],
@@ -223,6 +228,25 @@ def test_without_a_broker_it_is_unreachable_after_the_timeout_and_nothing_is_in_
     with pytest.raises(KafkaUnreachable):
         asyncio.run(producer.aenqueue(parcel(a_task(names))))
     producer.close()
+
+
+def test_a_sent_task_carries_the_context_of_its_send_span_and_the_span_says_where_it_is(
+    kafka: str, names: QueueNames, producer: TaskProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    good, bad = a_task(names), a_task(names, value=b"x" * 1_100_000)
+    with pytest.raises(SomeNotEnqueued):
+        producer.enqueue_many([parcel(good), parcel(bad)])
+    by_id = {(span.attributes or {})["messaging.message.id"]: span for span in exporter.get_finished_spans()}
+    [message] = [m for m in records(kafka, names.lane(3)) if headers_of(m)["ce_id"] == good.id.encode()]
+    context = by_id[good.id].context
+    assert context is not None
+    assert f"{context.trace_id:032x}-{context.span_id:016x}" in str(headers_of(message)["traceparent"])
+    assert (by_id[good.id].attributes or {})["messaging.kafka.offset"] == message.offset()
+    assert (by_id[bad.id].attributes or {})["error.type"] == "fairlane.topics.errors.TaskTooLarge"
 
 
 def test_after_close_a_task_is_not_sent(kafka: str, names: QueueNames) -> None:

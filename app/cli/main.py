@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import fairlane
-from fairlane.cli import dlq, kafka, monitor, topics
+from fairlane.cli import dlq, enqueue, kafka, monitor, topics
 from fairlane.cli.status import status
 from fairlane.cli.worker import worker
 from fairlane.topics.errors import FairlaneError
@@ -27,6 +27,7 @@ app = typer.Typer(
 
 app.add_typer(kafka.app)
 app.add_typer(topics.app)
+app.command(cls=enqueue.EnqueueCommand)(enqueue.enqueue)
 app.add_typer(dlq.app)
 app.command()(status)
 app.command()(worker)

@@ -1,29 +1,23 @@
 """Options that several commands share: which queue, on which Kafka, with which librdkafka properties, shown how.
 
-Invariant: an explicit option beats the environment, and a command never guesses a queue: without a name it is a usage
-error. Every command that touches a queue takes `QueueOption`, `QueueUrlOption` and `PropertyOption` and hands them to
-`queue_target`, so that they mean the same everywhere.
+Invariant: an explicit option beats the environment, which beats `fairlane.toml`, and a command never guesses a queue:
+without a name it is a usage error. Every command that touches a queue takes `QueueOption`, `QueueUrlOption` and
+`PropertyOption` and hands them to `queue_target`, so that they mean the same everywhere.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Any
 
 import typer
 
 from fairlane.logs import LogFormat
+from fairlane.settings import DEFAULT_BOOTSTRAP, PROPERTY_PREFIX, Settings
 from fairlane.topics.connection import Connection, parse_queue_url
 from fairlane.topics.errors import UsageError
-from fairlane.topics.names import QueueNames
-
-DEFAULT_BOOTSTRAP: Final = "localhost:9092"
-PROPERTY_PREFIX: Final = "FAIRLANE_KAFKA__"
-
-# librdkafka's names have dots, except these.
-_NAMES_WITH_UNDERSCORES: Final = {"log.level": "log_level"}
+from fairlane.topics.names import Lane, QueueNames, Tier
 
 QueueOption = Annotated[
     str,
@@ -62,49 +56,47 @@ LogLevelOption = Annotated[
 
 @dataclass(frozen=True)
 class QueueTarget:
-    """A queue and the Kafka that it is on."""
+    """A queue, the Kafka that it is on, and all else that is set."""
 
     connection: Connection
     names: QueueNames
+    settings: Settings
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """The lanes of the queue, the most urgent first."""
+        return self.settings.lanes_of(self.names)
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        """The fixed delays of the queue, the shortest first."""
+        return self.settings.tiers
 
 
 def queue_target(
-    queue: str = "",
-    queue_url: str = "",
-    properties: Sequence[str] | None = None,
-    environ: Mapping[str, str] | None = None,
+    queue: str = "", queue_url: str = "", properties: Sequence[str] | None = None, **options: Any
 ) -> QueueTarget:
-    """What the shared options and the environment say together.
+    """What the options of a command, the environment and `fairlane.toml` say together, the first the strongest.
 
     Args:
         queue: value of `--queue`, "" if it was not given.
         queue_url: value of `--queue-url`, "" if it was not given.
         properties: values of `-X`, each `key=value`.
-        environ: the environment; os.environ by default.
+        options: other settings, None where the option was not given.
 
     Raises:
         UsageError: no queue is named, or two are, or a value is not of its form.
     """
-    environ = os.environ if environ is None else environ
-    url = queue_url or environ.get("FAIRLANE_QUEUE_URL", "")
-    bootstrap, named = parse_queue_url(url) if url else (DEFAULT_BOOTSTRAP, "")
-    if queue and queue_url and named and named != queue:
-        raise UsageError(f"--queue {queue} and --queue-url {queue_url} name different queues", "Give one of them")
-    name = queue or named
+    if queue and queue_url:
+        named = parse_queue_url(queue_url)[1]
+        if named and named != queue:
+            raise UsageError(f"--queue {queue} and --queue-url {queue_url} name different queues", "Give one of them")
+    given = parse_properties(properties or ())
+    settings = Settings().with_options(queue_url=queue_url or None, kafka=given or None, **options)
+    name = queue or settings.queue
     if not name:
         raise UsageError("no queue is named", "Say --queue NAME, or set FAIRLANE_QUEUE_URL=kafka://host:port/NAME")
-    merged = {**kafka_properties(environ), **parse_properties(properties or ())}
-    return QueueTarget(Connection(bootstrap, merged), QueueNames(name))
-
-
-def kafka_properties(environ: Mapping[str, str]) -> dict[str, str]:
-    """The librdkafka properties of an environment: `FAIRLANE_KAFKA__SASL_USERNAME` is `sasl.username`."""
-    found = {}
-    for variable, value in environ.items():
-        if variable.startswith(PROPERTY_PREFIX) and len(variable) > len(PROPERTY_PREFIX):
-            name = variable.removeprefix(PROPERTY_PREFIX).lower().replace("_", ".")
-            found[_NAMES_WITH_UNDERSCORES.get(name, name)] = value
-    return found
+    return QueueTarget(settings.connection, QueueNames(name), settings)
 
 
 def parse_properties(values: Sequence[str]) -> dict[str, str]:

@@ -55,7 +55,9 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def _topology(target: QueueTarget, partitions: int | None = None, replication: int | None = None) -> Topology:
-    return Topology.of(target.names, partitions=partitions, replication=replication)
+    return Topology.of(
+        target.names, lanes=target.lanes, tiers=target.tiers, partitions=partitions, replication=replication
+    )
 
 
 def _admin(target: QueueTarget, timeout_s: float) -> TopicAdmin:
