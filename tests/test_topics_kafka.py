@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from fairlane.kafka import EmbeddedKafka
 from fairlane.topics.admin import TopicAdmin
 from fairlane.topics.check import check_queue, require_modern
 from fairlane.topics.connection import Connection
@@ -258,3 +259,21 @@ def test_a_login_that_fails_is_refused_before_the_time_is_over(kafka: str) -> No
     }
     with pytest.raises(KafkaRefused, match="let this user in"):
         TopicAdmin(Connection(kafka, properties), timeout_s=30).brokers()
+
+
+def test_on_three_brokers_a_queue_has_three_copies_and_every_broker_knows_it_at_once(
+    cluster_of_three: EmbeddedKafka, queue: str
+) -> None:
+    """Each broker is asked by itself right after `create` has returned, as a producer that bootstraps there would."""
+    names = QueueNames(queue)
+    topology = Topology.of(names, tiers=TIERS, partitions=3)
+    admin = TopicAdmin(Connection(cluster_of_three.bootstrap), timeout_s=60)
+    creation = admin.create(topology)
+    assert (creation.brokers, creation.topology.replication) == (3, 3)
+    for bootstrap in cluster_of_three.bootstrap.split(","):
+        assert check_queue(Connection(bootstrap), topology, timeout_s=30) == ()
+    found = admin.find(topology)
+    for topic in found.topics.values():
+        assert topic.config is not None
+        assert (topic.replication, topic.config["min.insync.replicas"]) == (3, "2")
+    assert set(admin.delete(names)) == {spec.name for spec in topology.specs}
