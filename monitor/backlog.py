@@ -1,17 +1,18 @@
 """How long lanes and tiers are and how old their oldest task is, from as few records as will do.
 
 Invariant: a topic that is short is counted record by record, since offsets lie: every transaction leaves a marker that
-takes one. A long one is estimated by its offsets, and only the head of each partition is read.
+takes one. A long one is estimated by its offsets, and of each partition only its oldest waiting record is read.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from fairlane.monitor.scan import Partition, Span
+from fairlane.monitor.taken import NONE_TAKEN, Taken
 
 COUNTED_SPAN: Final = 1_000
 """A topic whose unsettled offsets span no more than this is counted."""
@@ -19,15 +20,32 @@ COUNTED_SPAN: Final = 1_000
 
 @dataclass
 class _Head:
-    """What is known of a partition from its watermark on: offsets and timestamps of records, read up to `position`."""
+    """What is known of a partition from its watermark on.
+
+    Attributes:
+        position: everything from the watermark to before it was read; its records are `offsets` with their times.
+        looked_at: the offset from which the oldest waiting record was looked for, -1 if it was not.
+        passed: the records that were passed by since they did not wait.
+        oldest: offset and time of the one that was found.
+    """
 
     position: int = 0
     offsets: list[int] = field(default_factory=list)
     times_ms: list[int] = field(default_factory=list)
+    looked_at: int = -1
+    passed: list[int] = field(default_factory=list)
+    oldest: tuple[int, int] | None = None
 
     def forget_below(self, watermark: int) -> None:
         gone = bisect_left(self.offsets, watermark)
         del self.offsets[:gone], self.times_ms[:gone]
+        self.position = max(self.position, watermark)
+
+    def knows_oldest(self, start: int, taken: Taken) -> bool:
+        """Whether what was found is still the oldest waiting record from `start` on."""
+        if self.looked_at != start or self.oldest is None:
+            return False
+        return not taken.has(self.oldest[0]) and all(taken.has(offset) for offset in self.passed)
 
 
 @dataclass(frozen=True)
@@ -50,80 +68,74 @@ class Length:
 
 
 class Backlog:
-    """Remembers the heads of partitions between snapshots, so that a head that stays is read once."""
+    """Remembers what was read of partitions between snapshots, so that what stays is read once."""
 
     def __init__(self) -> None:
         self._heads: dict[Partition, _Head] = {}
+        self._wanted: dict[Partition, Wanted] = {}
 
-    def wanted(
-        self,
-        spans: Mapping[Partition, Span],
-        running: Mapping[Partition, Collection[int]],
-    ) -> dict[Partition, Wanted]:
+    def wanted(self, spans: Mapping[Partition, Span], taken: Mapping[Partition, Taken]) -> dict[Partition, Wanted]:
         """What has to be read before `length` can answer.
 
         Args:
             spans: watermark and end of each partition.
-            running: offsets of records that are known to run.
+            taken: what does not wait in it.
         """
         counted = _counted(spans)
-        wanted = {}
+        self._wanted = {}
         for partition, (watermark, end) in spans.items():
             head = self._heads.setdefault(partition, _Head())
             head.forget_below(watermark)
-            if watermark >= end:
+            if counted[partition[0]]:
+                if head.position < end:
+                    self._wanted[partition] = Wanted(head.position, end, COUNTED_SPAN, whole=True)
                 continue
-            if head.position < watermark or not head.offsets:
-                # A gap between what was read and the watermark: what is known of it is of no use.
-                head.offsets.clear()
-                head.times_ms.clear()
-                head.position = max(watermark, head.position if counted[partition[0]] else watermark)
-            most = COUNTED_SPAN if counted[partition[0]] else 1 + len(running.get(partition, ())) - len(head.offsets)
-            if head.position < end and most > 0:
-                wanted[partition] = Wanted(head.position, end, most, whole=counted[partition[0]])
-        return wanted
+            not_waiting = taken.get(partition, NONE_TAKEN)
+            start = not_waiting.first_free(watermark)
+            if not head.knows_oldest(start, not_waiting):
+                head.looked_at, head.passed, head.oldest = start, [], None
+                if start < end:
+                    most = 1 + sum(offset >= start for offset in not_waiting.running)
+                    self._wanted[partition] = Wanted(start, end, most, whole=False)
+        return self._wanted
 
-    def add(self, partition: Partition, offset: int, timestamp_ms: int) -> None:
-        """Take note of a record that was read, in the order of its partition."""
+    def add(self, partition: Partition, offset: int, timestamp_ms: int, taken: Mapping[Partition, Taken]) -> None:
+        """Take note of a record that was wanted, in the order of its partition."""
         head = self._heads[partition]
-        if offset >= head.position:
+        if not self._wanted[partition].whole:
+            if head.oldest is None:
+                if taken.get(partition, NONE_TAKEN).has(offset):
+                    head.passed.append(offset)
+                else:
+                    head.oldest = offset, timestamp_ms
+        elif offset >= head.position:
             head.offsets.append(offset)
             head.times_ms.append(timestamp_ms)
             head.position = offset + 1
 
-    def reached(self, partition: Partition, end: int) -> None:
-        """The partition was read to `end`: what lies before it and was not added are markers."""
-        head = self._heads[partition]
-        head.position = max(head.position, end)
+    def complete(self) -> None:
+        """All that was wanted was read: what was not added of the whole stretches are markers."""
+        for partition, wanted in self._wanted.items():
+            if wanted.whole:
+                self._heads[partition].position = wanted.stop
 
-    def length(
-        self,
-        topic: str,
-        spans: Mapping[Partition, Span],
-        running: Mapping[Partition, Collection[int]],
-    ) -> Length:
-        """Of a topic, from what was read and from its offsets.
-
-        Args:
-            topic: the topic.
-            spans: as for `wanted`.
-            running: as for `wanted`.
-        """
-        waiting, exact, oldest_ms = 0, True, 0
+    def length(self, topic: str, spans: Mapping[Partition, Span], taken: Mapping[Partition, Taken]) -> Length:
+        """Of a topic, from what was read and from its offsets; arguments as for `wanted`."""
+        waiting, exact, oldest = 0, True, []
         for partition, (watermark, end) in spans.items():
             if partition[0] != topic or watermark >= end:
                 continue
-            head = self._heads.get(partition, _Head())
-            busy = [offset for offset in running.get(partition, ()) if watermark <= offset < end]
-            free = [at for offset, at in zip(head.offsets, head.times_ms, strict=True) if offset not in busy]
+            head, not_waiting = self._heads.get(partition, _Head()), taken.get(partition, NONE_TAKEN)
             if head.position >= end:
+                times_ms = zip(head.offsets, head.times_ms, strict=True)
+                free = [at_ms for offset, at_ms in times_ms if offset < end and not not_waiting.has(offset)]
                 waiting += len(free)
+                oldest += free[:1]
             else:
                 exact = False
-                waiting += max(0, end - watermark - len(busy))
-            if free:
-                oldest_ms = min(oldest_ms, free[0]) if oldest_ms else free[0]
-        return Length(waiting, exact, oldest_ms)
+                waiting += not_waiting.free(watermark, end)
+                oldest += [head.oldest[1]] if head.oldest else []
+        return Length(waiting, exact, min(oldest, default=0))
 
 
 def _counted(spans: Mapping[Partition, Span]) -> dict[str, bool]:

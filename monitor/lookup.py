@@ -19,6 +19,7 @@ from fairlane.monitor.letter import Letter, letter_of
 from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.record import headers_of, record_of
 from fairlane.monitor.scan import BEGINNING, Partition, Scanner
+from fairlane.monitor.taken import NONE_TAKEN, ReadMap, Taken, map_of
 from fairlane.monitor.task_view import Facts, Place, Runs, Said, TaskView, Waits, view
 from fairlane.topics import wire
 from fairlane.topics.audit import REPLAY, decode_audit
@@ -48,6 +49,7 @@ def find_task(
     now_ms: int,
     lanes: Sequence[Lane] | None = None,
     tiers: Sequence[Tier] | None = None,
+    read_map: ReadMap | None = None,
     timeout_s: float = 10,
 ) -> TaskView:
     """What the queue knows of a task now.
@@ -59,6 +61,7 @@ def find_task(
         now_ms: Unix ms.
         lanes: the queue's lanes; those that are found by default.
         tiers: its tiers; those that are found by default.
+        read_map: reads the offset maps of the workers' commits; without it, more is said to be before a task.
         timeout_s: how long it may take, seconds.
 
     Raises:
@@ -69,7 +72,7 @@ def find_task(
     """
     with Scanner(connection, timeout_s=timeout_s) as scanner:
         lookup = _Lookup(connection, names, task_id, now_ms, scanner, Offsets(connection, timeout_s=timeout_s))
-        found = lookup.find(lanes, tiers)
+        found = lookup.find(lanes, tiers, read_map)
     if found is None:
         raise TaskUnknown(task_id, names.queue, STATUS_KEPT_S)
     return found
@@ -93,8 +96,11 @@ class _Lookup:
         self._topics: Mapping[str, int] = {}
         self._lanes: dict[str, Lane] = {}
         self._tiers: tuple[str, ...] = ()
+        self._taken: dict[Partition, Taken] = {}
 
-    def find(self, lanes: Sequence[Lane] | None, tiers: Sequence[Tier] | None) -> TaskView | None:
+    def find(
+        self, lanes: Sequence[Lane] | None, tiers: Sequence[Tier] | None, read_map: ReadMap | None
+    ) -> TaskView | None:
         """The newest view of the task, or None."""
         self._topics = self._scanner.partitions()
         if self._names.status not in self._topics:
@@ -106,7 +112,10 @@ class _Lookup:
         facts = self._facts(said)
         if facts.ended:
             return self._view(self._with_letter(facts))
-        committed = self._offsets.committed(self._names.group)
+        commits = self._offsets.commits(self._names.group)
+        committed = {each: commit.offset for each, commit in commits.items()}
+        ends = self._offsets.ends(each for each in commits if each[1] < self._topics.get(each[0], 0))
+        self._taken = {each: Taken(settled=map_of(read_map, *commits[each], end)) for each, end in ends.items()}
         self._know(lanes, tiers, committed)
         incomplete: ReadIncomplete | None = None
         for _ in range(_ROUNDS):
@@ -238,6 +247,9 @@ class _Lookup:
         if not self._may_be_it(message):
             return None
         record = record_of(message)
+        taken = self._taken.get((record.topic, record.partition), NONE_TAKEN)
+        if taken.has(record.offset):
+            return None
         lane = self._lanes.get(record.topic)
         try:
             task = wire.decode(
@@ -261,7 +273,7 @@ class _Lookup:
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
-            before=record.offset - committed.get((record.topic, record.partition), 0),
+            before=taken.free(committed.get((record.topic, record.partition), 0), record.offset),
         )
         return Waits(task, place, record.timestamp_ms)
 

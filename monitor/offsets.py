@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # it is in their documentation
@@ -37,6 +37,13 @@ _RETRY_S: Final = 0.05
 _VISIBLE_S: Final = 0.01
 _GRACE_S: Final = 1.0
 """The client's own timeout says more than one of ours would: it goes first."""
+
+
+class Commit(NamedTuple):
+    """An offset that a group has committed, and what it said beside it."""
+
+    offset: int
+    metadata: str
 
 
 class Offsets:
@@ -96,7 +103,7 @@ class Offsets:
         found = self._listed(partitions, OffsetSpec.for_timestamp(max(0, at_ms)))
         return {partition: offset for partition, offset in found.items() if offset >= 0}
 
-    def committed(self, group: str) -> dict[Partition, int]:
+    def commits(self, group: str) -> dict[Partition, Commit]:
         """What the group has committed, for every partition that it ever committed; empty if there is no such group."""
         deadline = time.monotonic() + self._timeout_s
         while True:
@@ -108,7 +115,7 @@ class Offsets:
                 break
             time.sleep(_RETRY_S)
         return {
-            (found.topic, found.partition): found.offset
+            (found.topic, found.partition): Commit(found.offset, found.metadata or "")
             for found in answered.topic_partitions
             if found.error is None and found.offset >= 0
         }

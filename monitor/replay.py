@@ -83,7 +83,7 @@ def replay_letters(
     if names.audit not in topics:
         raise QueueUnknown(names.queue, names.audit, connection.bootstrap)
     if lanes is None:
-        lanes = discovery.lanes_of(names, topics, {topic for topic, _ in offsets.committed(names.group)})
+        lanes = discovery.lanes_of(names, topics, {topic for topic, _ in offsets.commits(names.group)})
     transactions = _Transactions(connection, names, timeout_s)
     # Only from here on nobody else can be in the middle of a replay: what the audit says now stays true.
     with Scanner(connection, timeout_s=timeout_s) as scanner:

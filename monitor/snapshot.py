@@ -15,10 +15,11 @@ from msgspec.structs import replace
 from fairlane.monitor import discovery
 from fairlane.monitor.backlog import Backlog
 from fairlane.monitor.errors import ReadIncomplete
-from fairlane.monitor.offsets import Offsets
+from fairlane.monitor.offsets import Commit, Offsets
 from fairlane.monitor.roster import RATE_WINDOW_MS, Roster, mean_of
 from fairlane.monitor.scan import BEGINNING, Partition, Scanner, Span
 from fairlane.monitor.stats import RunningStats, Stats, TopicStats
+from fairlane.monitor.taken import ReadMap, Taken, map_of
 from fairlane.topics.audit import REPLAY, decode_audit
 from fairlane.topics.connection import Connection
 from fairlane.topics.errors import MalformedRecord, QueueUnknown
@@ -39,6 +40,7 @@ def collect(
     tiers: Sequence[Tier] | None = None,
     *,
     now_ms: int,
+    read_map: ReadMap | None = None,
     timeout_s: float = 10,
 ) -> Stats:
     """One snapshot of a queue.
@@ -49,13 +51,14 @@ def collect(
         lanes: its lanes; those that are found by default.
         tiers: its tiers; those that are found by default.
         now_ms: Unix ms.
+        read_map: see Watcher.
         timeout_s: how long one answer of Kafka's may take, seconds.
 
     Raises:
         KafkaUnreachable: no broker answered.
         QueueUnknown: none of the queue's topics exists.
     """
-    with Watcher(connection, names, lanes, tiers, timeout_s=timeout_s) as watcher:
+    with Watcher(connection, names, lanes, tiers, read_map=read_map, timeout_s=timeout_s) as watcher:
         return watcher.collect(now_ms)
 
 
@@ -69,6 +72,8 @@ class Watcher:
         names: of the queue.
         lanes: its lanes; those that are found by default.
         tiers: its tiers; those that are found by default.
+        read_map: reads the offset maps of the workers' commits; without it, tasks that are finished behind one that
+            still runs count as waiting.
         timeout_s: how long one answer of Kafka's may take, seconds.
     """
 
@@ -79,9 +84,11 @@ class Watcher:
         lanes: Sequence[Lane] | None = None,
         tiers: Sequence[Tier] | None = None,
         *,
+        read_map: ReadMap | None = None,
         timeout_s: float = 10,
     ) -> None:
         self._connection = connection
+        self._read_map = read_map
         self._names = names
         self._given = (lanes, tiers)
         self._offsets = Offsets(connection, timeout_s=timeout_s)
@@ -113,7 +120,7 @@ class Watcher:
             KafkaUnreachable: no broker answered.
             QueueUnknown: none of the queue's topics exists.
         """
-        committed = self._offsets.committed(self._names.group)
+        committed = self._offsets.commits(self._names.group)
         shown = self._shown(committed, now_ms)
         partitions = self._partitions([one.topic for one in shown])
         starts, ends = self._offsets.starts(partitions), self._offsets.ends(partitions)
@@ -124,10 +131,10 @@ class Watcher:
         }
         self._follow()
         running = self._roster.running(now_ms)
-        busy = _offsets_of(running)
-        self._read_heads(spans, busy)
+        taken = self._taken(committed, ends, running)
+        self._read_heads(spans, taken)
         growth = self._growth(ends, now_ms)
-        measured = [self._measured(one, spans, busy, growth, now_ms) for one in shown]
+        measured = [self._measured(one, spans, taken, growth, now_ms) for one in shown]
         self._replayed = {letter for letter in self._replayed if starts.get(letter[:2], 0) <= letter[2]}
         return self._stats(measured, running, now_ms)
 
@@ -168,8 +175,21 @@ class Watcher:
             elif (beat := decode_heartbeat(value)) is not None:
                 self._roster.add(beat)
 
-    def _read_heads(self, spans: Mapping[Partition, Span], busy: Mapping[Partition, Collection[int]]) -> None:
-        wanted = self._backlog.wanted(spans, busy)
+    def _taken(
+        self, committed: Mapping[Partition, Commit], ends: Mapping[Partition, int], running: Sequence[RunningStats]
+    ) -> dict[Partition, Taken]:
+        """What does not wait in each partition: because it runs, or because it is finished above the watermark."""
+        runs = _offsets_of(running)
+        return {
+            partition: Taken(
+                frozenset(runs.get(partition, ())),
+                map_of(self._read_map, *committed[partition], end) if partition in committed else None,
+            )
+            for partition, end in ends.items()
+        }
+
+    def _read_heads(self, spans: Mapping[Partition, Span], taken: Mapping[Partition, Taken]) -> None:
+        wanted = self._backlog.wanted(spans, taken)
         self._heads.renew()
         try:
             for message in self._heads.read(
@@ -178,12 +198,10 @@ class Watcher:
                 {partition: stretch.most for partition, stretch in wanted.items()},
             ):
                 partition = (message.topic() or "", message.partition() or 0)
-                self._backlog.add(partition, message.offset() or 0, message.timestamp()[1])
+                self._backlog.add(partition, message.offset() or 0, message.timestamp()[1], taken)
         except ReadIncomplete:
             return  # Estimates have to do this time; the next snapshot goes on where this one stopped.
-        for partition, stretch in wanted.items():
-            if stretch.whole:
-                self._backlog.reached(partition, stretch.stop)
+        self._backlog.complete()
 
     def _growth(self, ends: Mapping[Partition, int], now_ms: int) -> dict[Partition, float]:
         """Records a second of each partition over the last ten seconds; the first time Kafka's time index tells."""
@@ -201,11 +219,11 @@ class Watcher:
         self,
         one: TopicStats,
         spans: Mapping[Partition, Span],
-        busy: Mapping[Partition, Collection[int]],
+        taken: Mapping[Partition, Taken],
         growth: Mapping[Partition, float],
         now_ms: int,
     ) -> TopicStats:
-        length = self._backlog.length(one.topic, spans, busy)
+        length = self._backlog.length(one.topic, spans, taken)
         return replace(
             one,
             partitions=self._topics.get(one.topic, 0),
@@ -252,14 +270,15 @@ class Watcher:
 
 def _watermark(
     partition: Partition,
-    committed: Mapping[Partition, int],
+    committed: Mapping[Partition, Commit],
     starts: Mapping[Partition, int],
     ends: Mapping[Partition, int],
     latest: Collection[str],
 ) -> int:
     """Where the group begins or goes on: what it committed, else where it would start; never before what is there."""
     fallback = ends[partition] if partition[0] in latest else starts[partition]
-    return min(ends[partition], max(starts[partition], committed.get(partition, fallback)))
+    offset = committed[partition].offset if partition in committed else fallback
+    return min(ends[partition], max(starts[partition], offset))
 
 
 def _letter(text: str) -> set[tuple[str, int, int]]:

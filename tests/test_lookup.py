@@ -10,9 +10,11 @@ import pytest
 from msgspec.structs import replace
 from written_queue import MINUTE, WrittenQueue, now_ms
 
+from fairlane.consumer import offset_map
+from fairlane.consumer.offset_map import OffsetMap
 from fairlane.monitor.errors import ReadIncomplete
 from fairlane.monitor.lookup import find_task
-from fairlane.monitor.offsets import Offsets
+from fairlane.monitor.offsets import Commit, Offsets
 from fairlane.monitor.task_view import TaskView
 from fairlane.topics.audit import AuditRecord
 from fairlane.topics.connection import Connection
@@ -36,7 +38,9 @@ def written(kafka: str, queue: str) -> Iterator[WrittenQueue]:
 
 
 def find(written: WrittenQueue, task_id: str, timeout_s: float = 10) -> TaskView:
-    return find_task(written.connection, written.names, task_id, now_ms=now_ms(), timeout_s=timeout_s)
+    return find_task(
+        written.connection, written.names, task_id, now_ms=now_ms(), read_map=offset_map.decode, timeout_s=timeout_s
+    )
 
 
 def retried(written: WrittenQueue, place: tuple[str, int, int], delay_ms: int = 60_000) -> tuple[Task, StatusEvent]:
@@ -78,6 +82,18 @@ def test_a_task_in_a_lane_is_pending_with_its_place(written: WrittenQueue) -> No
     assert found.place is not None
     assert (found.place.kind, found.place.topic, found.place.offset) == ("lane", written.names.lane(5), offset)
     assert found.place.before == 2
+
+
+def test_what_is_finished_before_a_task_does_not_count_as_before_it(written: WrittenQueue) -> None:
+    lane = written.names.lane(3)
+    for _ in range(4):
+        written.enqueue(written.task(), partition=0)
+    task = written.task()
+    written.enqueue(task, partition=0)
+    written.commit({(lane, 0): 0}, offset_map.encode(OffsetMap(0, 3, (0, 2))))
+    found = find(written, task.id)
+    assert found.place is not None
+    assert (found.place.offset, found.place.before) == (4, 2)
 
 
 def test_an_id_that_tells_no_time_is_found_by_its_key(written: WrittenQueue) -> None:
@@ -246,15 +262,15 @@ def test_a_task_that_ends_while_it_is_looked_for_has_ended(
 ) -> None:
     task = written.task()
     place = written.enqueue(task)
-    real = Offsets.committed
+    real = Offsets.commits
 
-    def settled_meanwhile(offsets: Offsets, group: str) -> dict[tuple[str, int], int]:
+    def settled_meanwhile(offsets: Offsets, group: str) -> dict[tuple[str, int], Commit]:
         """After the first look at its status, before its lane is read: the task is settled."""
         written.say(StatusEvent(id=task.id, type="email", state="completed"))
         written.commit({place[:2]: place[2] + 1})
         return real(offsets, group)
 
-    monkeypatch.setattr(Offsets, "committed", settled_meanwhile)
+    monkeypatch.setattr(Offsets, "commits", settled_meanwhile)
     assert find(written, task.id).state == "completed"
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 from written_queue import MINUTE, WrittenQueue, now_ms
 
+from fairlane.consumer import offset_map
+from fairlane.consumer.offset_map import OffsetMap
 from fairlane.monitor.snapshot import Watcher, collect
 from fairlane.monitor.stats import Stats, TopicStats
 from fairlane.topics.audit import AuditRecord
@@ -26,7 +28,7 @@ def written(kafka: str, queue: str) -> Iterator[WrittenQueue]:
 
 
 def snapshot(written: WrittenQueue) -> Stats:
-    return collect(written.connection, written.names, now_ms=now_ms())
+    return collect(written.connection, written.names, now_ms=now_ms(), read_map=offset_map.decode)
 
 
 def topic_of(stats: Stats, topic: str) -> TopicStats:
@@ -100,6 +102,24 @@ def test_a_task_that_runs_is_not_waiting(written: WrittenQueue) -> None:
     assert (stats.queue_length, stats.running_tasks, stats.slots) == (1, 1, 4)
     assert stats.running[0].worker == "w1"
     assert stats.running[0].age_ms >= 2_000
+
+
+def test_tasks_that_are_finished_behind_one_that_runs_do_not_wait(written: WrittenQueue) -> None:
+    lane = written.names.lane(3)
+    for _ in range(6):
+        written.enqueue(written.task(), partition=0)
+    written.commit({(lane, 0): 1}, offset_map.encode(OffsetMap(1, 4, (1, 3))))
+    found = topic_of(snapshot(written), lane)
+    assert (found.length, found.lag, found.exact) == (3, 5, True)
+
+
+@pytest.mark.parametrize("metadata", ["", "somebody else's", offset_map.encode(OffsetMap(1, 99, (1,)))])
+def test_a_map_that_cannot_be_trusted_finishes_nothing(written: WrittenQueue, metadata: str) -> None:
+    lane = written.names.lane(3)
+    for _ in range(3):
+        written.enqueue(written.task(), partition=0)
+    written.commit({(lane, 0): 1}, metadata)
+    assert topic_of(snapshot(written), lane).length == 2
 
 
 def test_totals_are_those_of_all_workers_and_times_are_weighted(written: WrittenQueue) -> None:

@@ -206,10 +206,9 @@ class WrittenQueue:
     def audit(self, record: AuditRecord) -> Place:
         return self.settle((self.names.audit, encode_audit(record), record.letter.encode(), ()))[0]
 
-    def commit(self, offsets: Mapping[tuple[str, int], int]) -> None:
+    def commit(self, offsets: Mapping[tuple[str, int], int], metadata: str = "") -> None:
         """What the queue's workers would have committed."""
         consumer = Consumer(self.connection.consumer(group_id=self.names.group))
-        consumer.commit(
-            offsets=[TopicPartition(*partition, offset) for partition, offset in offsets.items()], asynchronous=False
-        )
+        committed = [TopicPartition(*partition, offset, metadata=metadata) for partition, offset in offsets.items()]
+        consumer.commit(offsets=committed, asynchronous=False)
         consumer.close()
