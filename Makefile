@@ -7,7 +7,7 @@ SOURCES := $(shell find app topics producer consumer monitor -name '*.py' 2>/dev
 PYTEST := PYTHONSAFEPATH=1 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint types test test-docker fmt requirements clean
+.PHONY: help setup check lint types test test-docker fmt requirements kafka-jars clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -35,6 +35,10 @@ requirements:  ## pin the dependencies again, with hashes and without addresses
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --constraints requirements-dev.txt pyproject.toml -o requirements.txt
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --constraints requirements-dev.txt requirements-build.in -o requirements-build.txt
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements-uv.in -o requirements-uv.txt
+
+kafka-jars: $(STAMP)  ## pin the jars of the embedded Kafka again: make kafka-jars KAFKA=4.3.1
+	@test -n "$(KAFKA)" || { echo "Say which: make kafka-jars KAFKA=4.3.1"; exit 2; }
+	@$(BIN)/python -m fairlane.kafka.repin $(KAFKA) && $(BIN)/ruff format --quiet app/kafka/jar_pins.py
 
 check: lint types  ## lint, format check and strict types
 

@@ -12,13 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from fairlane.kafka import jar_pins
 from fairlane.kafka.archive import with_archive
-from fairlane.kafka.broker import Runtime
-from fairlane.kafka.errors import ExtraMissing, JarMismatch, LockBusy, NoJava, RegistryUnreachable
-from fairlane.kafka.jars import Pin, distribution_at, ensure_jars, jgo_fetch
+from fairlane.kafka.broker import Runtime, environment
+from fairlane.kafka.errors import ExtraMissing, JarMismatch, LockBusy, NoJava, PlaceUnusable, RegistryUnreachable
+from fairlane.kafka.jar_pins import KAFKA_VERSION
+from fairlane.kafka.jars import KAFKA, Pin, distribution_at, ensure_jars, jgo_fetch
 from fairlane.kafka.java import Java, bundled_java, find_java, java_major
 from fairlane.kafka.locks import locked
 from fairlane.kafka.places import cache_dir, check_name, state_dir
+from fairlane.kafka.repin import rewritten
 from fairlane.topics.errors import UsageError
 
 
@@ -274,3 +277,44 @@ def test_without_a_start_up_archive_everything_goes_on(tmp_path: Path) -> None:
     assert with_archive(runtime, said.append) == runtime
     assert with_archive(runtime, said.append) == runtime
     assert len(said) == 1
+
+
+def test_the_pins_are_one_kafka_with_a_log() -> None:
+    """The versions that would be mixed up if log4j's bill of materials had a say, and the binding that makes it log."""
+    versions = {pin.coordinate.rpartition(":")[0]: pin.coordinate.rpartition(":")[2] for pin in KAFKA}
+    assert {version for name, version in versions.items() if name.startswith("org.apache.kafka:")} == {KAFKA_VERSION}
+    log4j = "org.apache.logging.log4j:log4j-"
+    assert versions[f"{log4j}slf4j-impl"] == versions[f"{log4j}core"] == versions[f"{log4j}api"]
+    # The binding is for SLF4J 1.
+    assert versions["org.slf4j:slf4j-api"].startswith("1.7.")
+    assert len({pin.filename for pin in KAFKA}) == len(KAFKA)
+
+
+def test_pinning_again_changes_version_and_pins_and_nothing_else() -> None:
+    source = Path(jar_pins.__file__).read_text()
+    pins = [("org.example:a:1", "0" * 64), ("org.example:b:2", "f" * 64)]
+    found: dict[str, object] = {}
+    exec(rewritten(source, "9.9.9", pins), found)
+    assert found["KAFKA_VERSION"] == "9.9.9"
+    assert found["PINS"] == tuple(pins)
+    assert rewritten(source, "9.9.9", pins).startswith(source.partition("KAFKA_VERSION")[0])
+
+
+def test_a_place_that_cannot_be_written_to_is_named_with_the_variable_for_another_one(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PlaceUnusable, match="FAIRLANE_CACHE_DIR"):
+        ensure_jars({"FAIRLANE_CACHE_DIR": str(tmp_path / "file")}, pins=PINS, fetch=Registry())
+
+
+@pytest.mark.parametrize(
+    ("environ", "locale"),
+    [
+        ({}, "C.UTF-8"),
+        ({"LANG": "C"}, "C.UTF-8"),
+        ({"LANG": "de_DE.UTF-8"}, None),
+        ({"LANG": "de_DE.UTF-8", "LC_ALL": "C"}, "C.UTF-8"),
+        ({"LC_CTYPE": "en_US.utf8", "LANG": "C"}, None),
+    ],
+)
+def test_java_gets_a_locale_in_which_it_can_open_any_file(environ: dict[str, str], locale: str | None) -> None:
+    assert environment(environ) == (environ if locale is None else {**environ, "LC_ALL": locale})

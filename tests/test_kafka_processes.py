@@ -41,7 +41,7 @@ def spawn(code: str, tmp_path: Path, spawned: list[ProcessMark]) -> ProcessMark:
     from waiting import wait_until
 
     output = tmp_path / "output"
-    mark = processes.spawn([sys.executable, "-c", code], output, process_group=None)
+    mark = processes.spawn([sys.executable, "-c", code], output, process_group=None, environ=os.environ)
     spawned.append(mark)
     wait_until(lambda: "up" in output.read_text(), "the child to be up")
     return mark

@@ -31,16 +31,23 @@ def start(
     port: Annotated[
         int | None,
         typer.Option(
-            "--port", metavar="PORT", min=0, max=65535, help=f"Of the first broker. [default: {service.DEFAULT_PORT}]"
+            "--port",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            show_default=str(service.DEFAULT_PORT),
+            help="Of the first broker.",
         ),
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option("--data-dir", metavar="DIR", help="Where the data is kept. [default: in your state directory]"),
+        typer.Option(
+            "--data-dir", metavar="DIR", show_default="in your state directory", help="Where the data is kept."
+        ),
     ] = None,
     brokers: Annotated[
         int | None,
-        typer.Option("--brokers", metavar="N", min=1, help="1, or 3 for a cluster in which one may die. [default: 1]"),
+        typer.Option("--brokers", metavar="N", min=1, show_default="1", help="3 make a cluster in which one may die."),
     ] = None,
 ) -> None:
     """Start Kafka and wait until it answers; if it runs already, say so.
@@ -57,7 +64,7 @@ def start(
     typer.echo(f"  data  {kafka.data_dir}")
     typer.echo("Use it, for a queue named shop, say:")
     typer.echo(f"  export FAIRLANE_QUEUE_URL=kafka://{bootstrap}/shop")
-    typer.echo(f"Stop it:\n  fairlane kafka stop{'' if name == service.DEFAULT_NAME else f' --name {name}'}")
+    typer.echo(f"Stop it:\n  fairlane kafka stop{_name_option(name)}")
 
 
 @app.command()
@@ -69,7 +76,7 @@ def stop(name: NameOption = service.DEFAULT_NAME) -> None:
 
 @app.command()
 def status(
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Only this one. [default: all]")] = "",
+    name: Annotated[str, typer.Option("--name", metavar="NAME", show_default="all", help="Only this one.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Show what runs; with --name, end with 1 if that one does not."""
@@ -90,7 +97,11 @@ def _show(kafka: NamedKafka) -> None:
     typer.echo(f"{kafka.name}: Kafka {kafka.kafka_version} at {_bootstrap(kafka)}, {_age(kafka.started_ms)}")
     typer.echo(f"  data  {kafka.data_dir}")
     for broker in kafka.brokers:
-        alive = "running" if broker.is_alive() else "DIED: `fairlane kafka start` starts it again"
+        alive = (
+            "running"
+            if broker.is_alive()
+            else f"DIED: `fairlane kafka start{_name_option(kafka.name)}` starts it again"
+        )
         typer.echo(f"  broker {broker.node.id}  port {broker.node.port}  pid {broker.mark.pid}  {alive}")
         typer.echo(f"    log  {_log_path(kafka, broker)}")
 
@@ -117,6 +128,10 @@ def _as_json(kafka: NamedKafka) -> dict[str, Any]:
 
 def _bootstrap(kafka: NamedKafka) -> str:
     return ",".join(f"localhost:{broker.node.port}" for broker in kafka.brokers)
+
+
+def _name_option(name: str) -> str:
+    return "" if name == service.DEFAULT_NAME else f" --name {name}"
 
 
 def _log_path(kafka: NamedKafka, broker: NamedBroker) -> Path:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from fairlane.kafka.broker import Runtime
+from fairlane.kafka.broker import Runtime, java_flags
 from fairlane.kafka.cluster import start_cluster
 from fairlane.kafka.errors import LockBusy
 from fairlane.kafka.guarded import guarded_group
@@ -95,8 +95,8 @@ def _use(java: Java, path: Path) -> str:
 
 
 def _identity(java: Java) -> str:
-    """What Java itself compares: its build and its class library, by size and time."""
+    """What Java itself compares: its flags, its build and its class library, by size and time."""
     home = java.path.resolve().parent.parent
     stats = [part.stat() for part in (home / "release", home / "lib" / "modules") if part.is_file()]
-    facts = [java.major, *((stat.st_size, stat.st_mtime_ns) for stat in stats)]
+    facts = [*java_flags(java), java.major, *((stat.st_size, stat.st_mtime_ns) for stat in stats)]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]

@@ -5,6 +5,7 @@ Invariant: a broker is stopped by the mark of its own process and nothing else; 
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ _HEAP_MB: Final = {1: 768, 2: 512}
 _HEAP_MB_OF_MANY: Final = 512
 _KILL_WAIT_S: Final = 10.0
 _NO_MAJORITY_S: Final = 3.0
+_WARNS_SINCE: Final = 24
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,13 @@ class Runtime:
 
 
 def command(runtime: Runtime, shape: ClusterShape, node: Node, log_path: Path) -> list[str]:
-    """The command line of a broker. The flags are those that started it fastest (C1 only, serial collector)."""
+    """The command line of a broker."""
     return [
         str(runtime.java.path),
         f"-Xmx{_HEAP_MB.get(len(shape.nodes), _HEAP_MB_OF_MANY)}m",
-        "-XX:TieredStopAtLevel=1",
-        "-XX:+UseSerialGC",
-        "-XX:+ExitOnOutOfMemoryError",
-        "-XX:-UsePerfData",
-        f"-XX:ErrorFile={shape.data_dir / f'broker-{node.id}.crash'}",
+        *java_flags(runtime.java),
         *runtime.flags,
-        "-Djava.awt.headless=true",
+        f"-XX:ErrorFile={shape.data_dir / f'broker-{node.id}.crash'}",
         f"-Dlog4j2.configurationFile={shape.data_dir / 'log4j2.properties'}",
         f"-Dfairlane.log={log_path}",
         "-cp",
@@ -66,6 +64,32 @@ def command(runtime: Runtime, shape: ClusterShape, node: Node, log_path: Path) -
         "kafka.Kafka",
         str(properties_path(shape, node)),
     ]
+
+
+def java_flags(java: Java) -> list[str]:
+    """Flags for `java`, the same for every broker: those that started it fastest, and some that keep it quiet."""
+    flags = [
+        "-XX:TieredStopAtLevel=1",
+        "-XX:+UseSerialGC",
+        "-XX:+ExitOnOutOfMemoryError",
+        "-XX:-UsePerfData",
+        "-Djava.awt.headless=true",
+        # Java's remarks about itself would stand where people look for what went wrong.
+        "-Xlog:disable",
+        "-Xlog:all=error",
+    ]
+    if java.major >= _WARNS_SINCE:
+        # Kafka's libraries are native (JEP 472) and use Unsafe (JEP 498), which newer Javas remark on.
+        flags += ["--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow"]
+    return flags
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a broker: `environ`, with a locale in which Java can open a file of any name."""
+    locale = environ.get("LC_ALL") or environ.get("LC_CTYPE") or environ.get("LANG") or "C"
+    if "utf" in locale.lower():
+        return dict(environ)
+    return {**environ, "LC_ALL": "C.UTF-8"}
 
 
 class Broker:
@@ -89,7 +113,9 @@ class Broker:
         self._log_offset = broker_log.size_of(self.log_path)
         (self._shape.data_dir / "log4j2.properties").write_text(broker_log.LOG4J2)
         argv = command(self._runtime, self._shape, self.node, self.log_path)
-        self.mark = processes.spawn(argv, self._output_path, process_group=process_group)
+        self.mark = processes.spawn(
+            argv, self._output_path, process_group=process_group, environ=environment(os.environ)
+        )
 
     def log_since_start(self) -> str:
         """What Java and the broker wrote since the start."""

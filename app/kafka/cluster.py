@@ -12,6 +12,7 @@ from typing import Final
 
 from fairlane.kafka.broker import Broker, Runtime, end_brokers
 from fairlane.kafka.errors import BrokerDied, BrokerSilent
+from fairlane.kafka.places import writing
 from fairlane.kafka.ports import choose_nodes
 from fairlane.kafka.processes import ProcessMark
 from fairlane.kafka.properties import ClusterShape
@@ -116,7 +117,7 @@ def start_cluster(
         timeout_s: how long they may take to be ready.
 
     Raises:
-        PortTaken, DataMismatch, BrokerDied, BrokerSilent, UsageError.
+        PortTaken, DataMismatch, PlaceUnusable, BrokerDied, BrokerSilent, UsageError.
     """
     if brokers < 1:
         raise UsageError(f"{brokers} brokers make no cluster", "One is enough to work with, three show replication")
@@ -124,7 +125,8 @@ def start_cluster(
         raise UsageError(f"{str(data_dir)!r} has a comma", "Kafka would take it for two directories: name another one")
     for attempt in range(_ATTEMPTS):
         shape = ClusterShape(choose_nodes(brokers, port), data_dir.absolute())
-        prepare(shape, runtime.distribution, runtime.java)
+        with writing(shape.data_dir, "another --data-dir"):
+            prepare(shape, runtime.distribution, runtime.java)
         cluster = Cluster(runtime, shape, process_group=process_group)
         try:
             cluster.spawn()

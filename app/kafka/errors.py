@@ -14,6 +14,7 @@ Invariant: fields say what happened, the text is made from them and says what to
     ├── AlreadyRunning         under this name, in another shape than asked for
     ├── NotRunning             nothing runs under this name
     ├── DataMismatch           the data directory belongs to a cluster of another shape
+    ├── PlaceUnusable          a directory cannot be written to
     └── LockBusy               another process prepares the same thing, for too long
 """
 
@@ -184,6 +185,20 @@ class DataMismatch(EmbeddedKafkaError):
 
     def __str__(self) -> str:
         return f"the data in {self.data_dir} cannot be used: {self.problem}"
+
+
+@dataclass(eq=False)
+class PlaceUnusable(EmbeddedKafkaError):
+    """Nothing can be written to `path`: `detail`. `variable` names another place, where one does."""
+
+    path: str
+    detail: str
+    variable: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} cannot be written to ({self.detail}). Make room there, or name another place: {self.variable}"
+        )
 
 
 @dataclass(eq=False)

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 from fairlane.kafka.errors import ExtraMissing, JarMismatch, RegistryUnreachable
 from fairlane.kafka.jar_pins import KAFKA_VERSION, PINS
 from fairlane.kafka.locks import locked
-from fairlane.kafka.places import cache_dir
+from fairlane.kafka.places import cache_dir, writing
 
 _log = logging.getLogger(__name__)
 
@@ -95,12 +95,13 @@ def ensure_jars(
         RegistryUnreachable, JarMismatch: a jar cannot be had, or is another one; nothing is kept.
         ExtraMissing: jgo is not installed.
         LockBusy: another process has been fetching for ten minutes.
+        PlaceUnusable: the cache cannot be written to.
     """
     cache = cache_dir(environ)
     distribution = distribution_at(cache, pins)
     if distribution.is_complete():
         return distribution
-    with locked(cache / "kafka" / "fetch.lock", _LOCK_TIMEOUT_S):
+    with writing(cache, "FAIRLANE_CACHE_DIR"), locked(cache / "kafka" / "fetch.lock", _LOCK_TIMEOUT_S):
         if distribution.is_complete():
             return distribution
         # Only a holder of the lock writes here, so what lies here was left by one that was killed.

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from fairlane.kafka.errors import PlaceUnusable
 from fairlane.topics.errors import UsageError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -34,6 +36,19 @@ def _place(environ: Mapping[str, str], own: str, xdg: str, mac: str, other: str)
         return Path(environ[xdg]) / "fairlane"
     home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
     return home / (mac if sys.platform == "darwin" else other) / "fairlane"
+
+
+@contextmanager
+def writing(path: Path, variable: str) -> Iterator[None]:
+    """Turns what the operating system says about writing to `path` in the block into one error for people.
+
+    Raises:
+        PlaceUnusable: it said no.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise PlaceUnusable(str(path), error.strerror or str(error), variable) from error
 
 
 def named_dir(environ: Mapping[str, str]) -> Path:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -75,13 +75,14 @@ def send(mark: ProcessMark, number: signal.Signals) -> None:
             return
 
 
-def spawn(argv: Sequence[str], output: Path, *, process_group: int | None) -> ProcessMark:
+def spawn(argv: Sequence[str], output: Path, *, process_group: int | None, environ: Mapping[str, str]) -> ProcessMark:
     """Starts a process in the background, which needs nobody to wait for it.
 
     Args:
         argv: program and arguments.
         output: file that takes what it writes to stdout and stderr; emptied first.
         process_group: group to join; None for a session of its own, which outlives the terminal.
+        environ: its environment.
 
     Raises:
         OSError: it could not be started.
@@ -92,6 +93,7 @@ def spawn(argv: Sequence[str], output: Path, *, process_group: int | None) -> Pr
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
+            env=environ,
             process_group=process_group,
             start_new_session=process_group is None,
         )

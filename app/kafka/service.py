@@ -18,6 +18,7 @@ from fairlane.kafka.cluster import READY_TIMEOUT_S, STOP_GRACE_S, Cluster, start
 from fairlane.kafka.errors import AlreadyRunning, NotRunning, PortTaken
 from fairlane.kafka.jar_pins import KAFKA_VERSION
 from fairlane.kafka.locks import locked
+from fairlane.kafka.places import writing
 from fairlane.kafka.state import NamedBroker, NamedKafka
 from fairlane.kafka.storage import read_record
 
@@ -76,6 +77,8 @@ def start(
         EmbeddedKafkaError: as `start_cluster`.
     """
     record = _record_path(asked.name)
+    with writing(record.parent, "FAIRLANE_STATE_DIR"):
+        record.parent.mkdir(parents=True, exist_ok=True)
     with locked(record.with_suffix(".lock"), timeout_s + STOP_GRACE_S):
         running = state.read(record)
         if running is not None and running.is_running():
