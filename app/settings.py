@@ -132,7 +132,7 @@ class Settings(BaseSettings):
     buffer_bytes: int = Field(64 << 20, ge=1)
     delayed_max: int = Field(10_000, ge=1)
     no_handler_s: float = Field(3_600.0, ge=0)
-    worker_lost_max: int = Field(3, ge=1)
+    worker_lost_max: int = Field(3, ge=2)
     log_format: LogFormat = "text"
     log_level: str = "info"
 

@@ -43,7 +43,8 @@ class WorkerConfig:
         result_max_bytes: the largest result that is stored.
         linger_max_s: how long a settlement may wait for company while commits are slow, seconds.
         no_handler_s: how long a task waits for a worker that has its handler, seconds.
-        worker_lost_max: after how many dead workers the task that each of them ran is dead too.
+        worker_lost_max: after how many dead workers the task that each of them ran is dead too; at least 2, since after
+            one death nobody knows whose doing it was.
         start_wait_s: how long a fresh worker reads ahead at most before it starts the first task, seconds.
     """
 
@@ -70,6 +71,8 @@ class WorkerConfig:
     def __post_init__(self) -> None:
         if self.concurrency < 1:
             raise UsageError(f"concurrency is {self.concurrency}", "Give 1 or more")
+        if self.worker_lost_max < 2:
+            raise UsageError(f"worker_lost_max is {self.worker_lost_max}", "Give 2 or more")
         if self.grace_s < 0:
             raise UsageError(f"grace_s is {self.grace_s}", "Give seconds from 0 on")
         if not self.tiers or list(self.tiers) != sorted(set(self.tiers)):

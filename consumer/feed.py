@@ -65,7 +65,8 @@ class Feed:
             {lane.topic: (lane.level, lane.weight) for lane in config.lanes}, limits
         )
         self._delays: DelayHeap[Delivery] = DelayHeap()
-        self._gate: SuspectGate[Assigned, Delivery] = SuspectGate(config.worker_lost_max)
+        # The gate counts the losses on record, and the first death of all is on nobody's record.
+        self._gate: SuspectGate[Assigned, Delivery] = SuspectGate(config.worker_lost_max - 1)
         self._suspects: dict[tuple[Assigned, int], Delivery] = {}
         self._running: dict[Assigned, int] = {}
         self._revoked: list[_Revoke] = []

@@ -141,6 +141,15 @@ class WorkingQueue:
         )
         return next(event for event in self.events(task.id) if event.state == state)
 
+    def running(self, task_id: str) -> bool:
+        """Whether some worker's newest heartbeat says that it runs the task."""
+        beats = {}
+        for message in records(self.bootstrap, self.names.workers):
+            beat = events.decode_heartbeat(message.value() or b"")
+            if beat is not None:
+                beats[beat.worker] = beat
+        return any(task.id == task_id for beat in beats.values() for task in beat.running_tasks)
+
     def letters(self) -> list[Message]:
         """The records of the DLQ."""
         return records(self.bootstrap, self.names.dlq)
