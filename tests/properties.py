@@ -1,4 +1,5 @@
-"""How hard the property tests try. FAIRLANE_EXAMPLES=20 tries twenty times as many examples.
+"""How hard the property tests try. FAIRLANE_EXAMPLES=20 tries twenty times as many examples; give
+pytest `--timeout=0` with it, since the limit of a test is set for one.
 
 A failure prints the blob that plays it again (`@reproduce_failure`); a whole run is played again with
 `pytest --hypothesis-seed=N`, and pytest prints N with the failure.
