@@ -7,7 +7,7 @@ SOURCES := $(shell find app topics producer consumer monitor -name '*.py' 2>/dev
 PYTEST := PYTHONSAFEPATH=1 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint types test test-docker fmt requirements kafka-jars clean
+.PHONY: bench help setup check lint types test test-docker fmt requirements kafka-jars clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ test-docker: $(STAMP)  ## the compose file, for real: up, scale, kill a worker, 
 	@docker info >/dev/null 2>&1 || { echo "make test-docker needs a running Docker engine, 25 or newer: install Docker Engine or Docker Desktop and see that \`docker info\` answers (DOCKER_HOST names one elsewhere)"; exit 1; }
 	@docker compose version >/dev/null 2>&1 || { echo "make test-docker needs the Compose plugin, 2.20 or newer: \`docker compose version\` must answer"; exit 1; }
 	@$(PYTEST) -m docker $(ARGS)
+
+bench: $(STAMP)  ## throughput and latency beside a raw loop, in one run; QUICK=1 for a short one
+	@PYTHONSAFEPATH=1 $(BIN)/python bench $(if $(QUICK),--quick)
 
 clean:  ## remove the environment and everything built
 	@rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -85,8 +85,11 @@ class Attempts:
         if not processing.traceparent or not isinstance(outcome, Completed | Retrying | Dead):
             return outcome
         outcome = replace(outcome, traceparent=processing.traceparent)
+        # A trace that this attempt began goes on in the next one, and in the letter.
         if isinstance(outcome, Retrying):
             return replace(outcome, task=tracing.begun(outcome.task, processing))
+        if isinstance(outcome, Dead):
+            return replace(outcome, delivery=replace(delivery, task=tracing.begun(task, processing)))
         return outcome
 
     async def _outcome(
@@ -164,4 +167,6 @@ class Attempts:
 
     def _to_record(self, task: Task) -> OutboxRecord:
         topic = routing.topic_for(task, self._names, self._config.tiers, now_ms())
-        return OutboxRecord(topic, task.value, task.key, tuple(wire.encode(task)))
+        traced, span = tracing.start_send(task, topic)
+        tracing.end_send(span)
+        return OutboxRecord(topic, traced.value, traced.key, tuple(wire.encode(traced)))

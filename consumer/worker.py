@@ -30,6 +30,7 @@ from fairlane.consumer.takeover import TakeOver
 from fairlane.consumer.threads import Threads
 from fairlane.topics.check import check_queue
 from fairlane.topics.clock import now_ms
+from fairlane.topics.difference import grouped
 from fairlane.topics.events import Heartbeat, RunningTask
 from fairlane.topics.topology import Topology
 
@@ -162,7 +163,7 @@ class Worker:
     def _check(self) -> None:
         """Refuse a queue that would lose data, and say what else is not as it should be."""
         topology = Topology.of(self.config.names, lanes=self.config.lanes, tiers=self.config.tiers)
-        for warning in check_queue(self.config.connection, topology):
+        for warning in grouped(check_queue(self.config.connection, topology)):
             _logger.warning("%s", warning)
 
     async def _end(self) -> None:
