@@ -76,7 +76,7 @@ class BoundTask(Enqueues[P, R]):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return f"<task {self._handler.type!r} with {self._terms}>"
+        return f"<task {self._handler.type!r} with {self._terms.described()}>"
 
 
 class TaskDefinition(Enqueues[P, R]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypedDict
 
 from fairlane.topics.errors import UsageError
@@ -98,6 +98,12 @@ class Terms:
                 "Both count from the enqueue: let it expire later",
             )
         return terms
+
+    def described(self) -> str:
+        """Those that say something, as they are written in code."""
+        said = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "lane"}
+        given = [f"{name}={value!r}" for name, value in said.items() if value]
+        return ", ".join([f"priority={self.lane.level}", *given])
 
 
 def lane_of(priority: Any, lanes: Sequence[Lane]) -> Lane:

@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from fairlane.producer import fork
 from fairlane.producer.librdkafka import librdkafka_log, property_refused
+from fairlane.producer.offsets import Offsets, Partition
 from fairlane.producer.reports import is_no_such_topic
 from fairlane.producer.watch import Waiter, Watch
 from fairlane.topics.admin_client import refused
@@ -56,15 +57,16 @@ class Session:
             allow_auto_create_topics=False,
             queued_max_messages_kbytes=4_096,
             # A partition that is added waits for the fetch that is out.
-            fetch_wait_max_ms=50,
+            fetch_wait_max_ms=25,
         )
         try:
             self._consumer = Consumer({**config, "error_cb": self._on_error, "logger": librdkafka_log})
+            self._offsets = Offsets(connection, _ANSWER_S)
         except KafkaException as error:
             raise property_refused(error) from error
-        self._watches: dict[tuple[str, int], Watch] = {}
+        self._watches: dict[Partition, Watch] = {}
         self._partitions: dict[str, int] = {}
-        self._replies: int | None = None
+        self._replies: Partition | None = None
         self._to_place: list[Waiter] = []
         self._to_expect: list[Expected] = []
 
@@ -107,6 +109,7 @@ class Session:
     def abandon(self) -> None:
         """Never touch the consumer again: it belongs to the parent of this process."""
         fork.abandon(self._consumer)
+        fork.abandon(self._offsets.raw)
 
     def _take(self, message: Message) -> None:
         error = message.error()
@@ -124,7 +127,7 @@ class Session:
         else:
             self._refused(key, error)
 
-    def _refused(self, key: tuple[str, int], error: KafkaError) -> None:
+    def _refused(self, key: Partition, error: KafkaError) -> None:
         if is_no_such_topic(error) or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             topic, partition = key
             self._watches.pop(key).fail(self._topic_error(topic, error))
@@ -158,58 +161,55 @@ class Session:
     def _place_waiters(self) -> None:
         topic = self._names.status
         partitions = self._count(topic)
-        at: dict[int, list[Waiter]] = {}
+        at: dict[Partition, list[Waiter]] = {}
         for waiter in self._to_place:
-            at.setdefault(partition_of(waiter.task_id.encode(), partitions), []).append(waiter)
-        for partition, waiters in at.items():
-            watch = self._covering(topic, partition, min(waiter.since_ms for waiter in waiters))
-            self._add(watch, TopicPartition(topic, partition), waiters)
-            self._to_place = [waiter for waiter in self._to_place if waiter not in waiters]
-
-    def _covering(self, topic: str, partition: int, since_ms: int) -> Watch:
-        """The watch of the partition, which reads everything from that time on."""
-        watch = self._watches.get((topic, partition))
-        since_ms = max(0, since_ms - SKEW_MS)
-        if watch is not None and watch.covers(since_ms):
-            return watch
-        # The end first: what comes between the two answers is read twice rather than not at all.
-        low, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_ANSWER_S)
-        start = self._offset_at(topic, partition, since_ms, end) if since_ms else low
-        if watch is None:
-            watch = self._watches[topic, partition] = Watch(start, end, since_ms)
-            self._consumer.incremental_assign([TopicPartition(topic, partition, start)])
-        elif start < watch.covered_from:
-            self._consumer.seek(TopicPartition(topic, partition, start))
-            watch.rewind(start, since_ms)
-        return watch
-
-    def _offset_at(self, topic: str, partition: int, since_ms: int, end: int) -> int:
-        [found] = self._consumer.offsets_for_times([TopicPartition(topic, partition, since_ms)], timeout=_ANSWER_S)
-        if found.error is not None:
-            raise KafkaException(found.error)
-        return found.offset if found.offset >= 0 else end
-
-    def _add(self, watch: Watch, at: TopicPartition, waiters: Sequence[Waiter]) -> None:
+            at.setdefault((topic, partition_of(waiter.task_id.encode(), partitions)), []).append(waiter)
+        since_ms = {
+            partition: max(0, min(waiter.since_ms for waiter in waiters) - SKEW_MS) for partition, waiters in at.items()
+        }
+        uncovered = {
+            partition: moment_ms
+            for partition, moment_ms in since_ms.items()
+            if partition not in self._watches or not self._watches[partition].covers(moment_ms)
+        }
         # Who takes what there is needs to know how much there is now; who waits for an end will see it come.
-        if all(waiter.ends_only for waiter in waiters):
-            _, end = self._consumer.get_watermark_offsets(at, cached=True)
-        else:
-            _, end = self._consumer.get_watermark_offsets(at, timeout=_ANSWER_S)
+        curious = [partition for partition, waiters in at.items() if not all(waiter.ends_only for waiter in waiters)]
+        ends = self._offsets.ends(list({*uncovered, *curious}))
+        starts = self._offsets.starts(uncovered, ends)
+        for partition, waiters in at.items():
+            if partition in starts:
+                self._cover(partition, starts[partition], ends[partition], since_ms[partition])
+            self._add(partition, waiters, ends.get(partition))
+            placed = set(waiters)
+            self._to_place = [waiter for waiter in self._to_place if waiter not in placed]
+
+    def _cover(self, partition: Partition, start: int, end: int, since_ms: int) -> None:
+        """Have the partition read from `start` on, or from before it."""
+        watch = self._watches.get(partition)
+        if watch is None:
+            self._consumer.incremental_assign([TopicPartition(*partition, start)])
+            self._watches[partition] = Watch(start, end, since_ms)
+        elif start < watch.covered_from:
+            self._consumer.seek(TopicPartition(*partition, start))
+            watch.rewind(start, since_ms)
+
+    def _add(self, partition: Partition, waiters: Sequence[Waiter], end: int | None) -> None:
+        if end is None:
+            _, end = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
         for waiter in waiters:
-            watch.add(waiter, end)
+            self._watches[partition].add(waiter, end)
 
     def _open_replies(self, waiters: tuple[Waiter, ...], address: Future[str | FairlaneError]) -> None:
         topic = self._names.replies
         if self._replies is None:
             # Any will do, but not the same for all: producers share the partitions.
-            partition = uuid.uuid4().int % self._count(topic)
-            _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_ANSWER_S)
-            self._watches[topic, partition] = Watch(end, end, 0)
-            self._consumer.incremental_assign([TopicPartition(topic, partition, end)])
+            partition = (topic, uuid.uuid4().int % self._count(topic))
+            end = self._offsets.ends([partition])[partition]
+            self._cover(partition, end, end, 0)
             self._replies = partition
-        self._add(self._watches[topic, self._replies], TopicPartition(topic, self._replies), waiters)
+        self._add(self._replies, waiters, None)
         if address.set_running_or_notify_cancel():
-            address.set_result(f"{topic}:{self._replies}")
+            address.set_result(f"{topic}:{self._replies[1]}")
 
     def _count(self, topic: str) -> int:
         """How many partitions the topic has."""
