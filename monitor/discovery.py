@@ -1,7 +1,7 @@
 """Finds the lanes and tiers that a queue really has, so that watching it needs no configuration.
 
-Invariant: a topic that is named like a lane or tier of the queue is one, and so is a topic that its workers have
-committed offsets for: a foreign lane is found by the group that reads it.
+Invariant: a topic that is named like a lane or tier of the queue is one, and so is a topic that its workers read: a
+foreign lane is found by their heartbeats.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ FOREIGN_LEVEL = 0
 """The level that a foreign lane is shown with: only the workers' settings know the one that it has."""
 
 
-def lanes_of(names: QueueNames, topics: Collection[str], read_by_group: Collection[str] = ()) -> tuple[Lane, ...]:
+def lanes_of(names: QueueNames, topics: Collection[str], read_by_workers: Collection[str] = ()) -> tuple[Lane, ...]:
     """The lanes among the topics, the most urgent first and foreign ones last.
 
     Args:
         names: of the queue.
         topics: all topics of the cluster.
-        read_by_group: those that the queue's workers have committed offsets for.
+        read_by_workers: those that the queue's workers hold partitions of.
     """
     own = re.compile(re.escape(names.queue) + r"\.p([0-9]{1,9})")
     levels = sorted((int(match[1]) for topic in topics if (match := own.fullmatch(topic))), reverse=True)
     lanes = [Lane(names.lane(level), level, DEFAULT_WEIGHTS.get(level, 1)) for level in levels]
     known = {lane.topic for lane in lanes} | {names.tier(tier) for tier in tiers_of(names, topics)}
-    foreign = sorted(topic for topic in read_by_group if topic in topics and topic not in known)
+    foreign = sorted(topic for topic in read_by_workers if topic in topics and topic not in known)
     return (*lanes, *(Lane(topic, FOREIGN_LEVEL, 1) for topic in foreign))
 
 

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from fairlane.monitor import discovery
 from fairlane.monitor.errors import ReadIncomplete
+from fairlane.monitor.heartbeats import newest_beats, topics_read
 from fairlane.monitor.letter import Letter, letter_of
 from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.record import headers_of, record_of
@@ -25,7 +26,7 @@ from fairlane.topics import wire
 from fairlane.topics.audit import REPLAY, decode_audit
 from fairlane.topics.connection import Connection
 from fairlane.topics.errors import MalformedRecord, QueueUnknown, TaskUnknown
-from fairlane.topics.events import HEARTBEAT_GONE_MS, Heartbeat, decode_heartbeat, decode_status
+from fairlane.topics.events import HEARTBEAT_GONE_MS, Heartbeat, decode_status
 from fairlane.topics.ids import made_at_ms
 from fairlane.topics.names import Lane, QueueNames, Tier
 from fairlane.topics.partitioner import partition_of
@@ -70,7 +71,7 @@ def find_task(
         QueueUnknown: there is no such queue.
         KafkaUnreachable: no broker answered.
     """
-    with Scanner(connection, timeout_s=timeout_s) as scanner:
+    with Scanner(connection, timeout_s=timeout_s, group=names.group) as scanner:
         lookup = _Lookup(connection, names, task_id, now_ms, scanner, Offsets(connection, timeout_s=timeout_s))
         found = lookup.find(lanes, tiers, read_map)
     if found is None:
@@ -112,11 +113,11 @@ class _Lookup:
         facts = self._facts(said)
         if facts.ended:
             return self._view(self._with_letter(facts))
-        commits = self._offsets.commits(self._names.group)
+        self._know(lanes, tiers)
+        commits = self._scanner.commits(self._all([*self._lanes, *self._tiers]))
         committed = {each: commit.offset for each, commit in commits.items()}
-        ends = self._offsets.ends(each for each in commits if each[1] < self._topics.get(each[0], 0))
+        ends = self._offsets.ends(commits)
         self._taken = {each: Taken(settled=map_of(read_map, *commits[each], end)) for each, end in ends.items()}
-        self._know(lanes, tiers, committed)
         incomplete: ReadIncomplete | None = None
         for _ in range(_ROUNDS):
             try:
@@ -185,23 +186,20 @@ class _Lookup:
 
     def _runs(self) -> tuple[Runs, ...]:
         """The workers alive that run it now."""
-        newest: dict[str, Heartbeat] = {}
-        since_ms = self._now_ms - 2 * HEARTBEAT_GONE_MS
-        for message in self._scanner.read(self._offsets.since(self._all([self._names.workers]), since_ms)):
-            beat = decode_heartbeat(message.value() or b"")
-            if beat is not None:
-                newest[beat.worker] = beat
         return tuple(
             Runs(beat.worker, task)
-            for beat in newest.values()
+            for beat in self._beats()
             if beat.state != "stopped" and self._now_ms - beat.at_ms <= HEARTBEAT_GONE_MS
             for task in beat.running_tasks
             if task.id == self._id
         )
 
-    def _know(self, lanes: Sequence[Lane] | None, tiers: Sequence[Tier] | None, committed: Iterable[Partition]) -> None:
+    def _beats(self) -> tuple[Heartbeat, ...]:
+        return newest_beats(self._scanner, self._offsets, self._names, self._topics, self._now_ms)
+
+    def _know(self, lanes: Sequence[Lane] | None, tiers: Sequence[Tier] | None) -> None:
         if lanes is None:
-            lanes = discovery.lanes_of(self._names, self._topics, {topic for topic, _ in committed})
+            lanes = discovery.lanes_of(self._names, self._topics, topics_read(self._beats()))
         if tiers is None:
             tiers = discovery.tiers_of(self._names, self._topics)
         self._lanes = {lane.topic: lane for lane in lanes}

@@ -1,4 +1,4 @@
-"""Asks Kafka how far its partitions and the workers' group have come.
+"""Asks Kafka how far its partitions have come.
 
 Invariant: one request a question for all partitions, whatever their number; nothing is read from the topics.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # it is in their documentation
 
 from fairlane.monitor.scan import KAFKA_LOG, Partition, reaching
@@ -18,15 +18,12 @@ from fairlane.topics.connection import Connection
 
 _Answer = TypeVar("_Answer")
 
-# A leader or coordinator that has just moved, a topic that has just been made. (The errors of an AdminClient never say
+# A leader that has just moved, a topic that has just been made. (The errors of an AdminClient never say
 # `retriable()`.)
 _PASSING: Final = frozenset(
     {
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.OFFSET_NOT_AVAILABLE,
         KafkaError.UNKNOWN_LEADER_EPOCH,
@@ -37,13 +34,6 @@ _RETRY_S: Final = 0.05
 _VISIBLE_S: Final = 0.01
 _GRACE_S: Final = 1.0
 """The client's own timeout says more than one of ours would: it goes first."""
-
-
-class Commit(NamedTuple):
-    """An offset that a group has committed, and what it said beside it."""
-
-    offset: int
-    metadata: str
 
 
 class Offsets:
@@ -102,23 +92,6 @@ class Offsets:
         """Offset of the first record at or after `at_ms` (Unix ms); partitions without one are left out."""
         found = self._listed(partitions, OffsetSpec.for_timestamp(max(0, at_ms)))
         return {partition: offset for partition, offset in found.items() if offset >= 0}
-
-    def commits(self, group: str) -> dict[Partition, Commit]:
-        """What the group has committed, for every partition that it ever committed; empty if there is no such group."""
-        deadline = time.monotonic() + self._timeout_s
-        while True:
-            asked = self._admin.list_consumer_group_offsets(
-                [ConsumerGroupTopicPartitions(group)], request_timeout=self._timeout_s
-            )
-            answered = self._answer(asked[group], deadline)
-            if answered is not None:
-                break
-            time.sleep(_RETRY_S)
-        return {
-            (found.topic, found.partition): Commit(found.offset, found.metadata or "")
-            for found in answered.topic_partitions
-            if found.error is None and found.offset >= 0
-        }
 
     def _listed(
         self,

@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from fairlane.monitor import discovery
 from fairlane.monitor.dlq import replays
 from fairlane.monitor.errors import ReplayFailed
+from fairlane.monitor.heartbeats import newest_beats, topics_read
 from fairlane.monitor.letter import Letter
 from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.scan import KAFKA_LOG, Partition, Scanner, reaching
@@ -82,12 +83,13 @@ def replay_letters(
     topics = offsets.partitions()
     if names.audit not in topics:
         raise QueueUnknown(names.queue, names.audit, connection.bootstrap)
-    if lanes is None:
-        lanes = discovery.lanes_of(names, topics, {topic for topic, _ in offsets.commits(names.group)})
     transactions = _Transactions(connection, names, timeout_s)
     # Only from here on nobody else can be in the middle of a replay: what the audit says now stays true.
     with Scanner(connection, timeout_s=timeout_s) as scanner:
         before = {} if again else replays(scanner, names, topics)
+        if lanes is None:
+            beats = newest_beats(scanner, offsets, names, topics, now_ms)
+            lanes = discovery.lanes_of(names, topics, topics_read(beats))
     todo = [letter for letter in letters if letter.place not in before]
     done: list[Replayed] = []
     for start in range(0, len(todo), _BATCH):

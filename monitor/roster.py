@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final, Literal
 
+from fairlane.monitor.heartbeats import topics_read
 from fairlane.monitor.stats import Rates, RunningStats, TypeStats, WorkerStats
 from fairlane.topics.events import HEARTBEAT_GONE_MS, Counters, Heartbeat
 
@@ -73,6 +74,10 @@ class Roster:
         """Newest heartbeats of the workers that are alive, by name."""
         beats = (known.newest for _, known in sorted(self._known.items()))
         return tuple(beat for beat in beats if _state(beat, now_ms) not in ("lost", "stopped"))
+
+    def topics_read(self) -> frozenset[str]:
+        """The topics that the workers, alive or not, hold or held partitions of."""
+        return topics_read(known.newest for known in self._known.values())
 
     def totals(self) -> Counters:
         """Counters of all workers that the topic still knows, alive or not."""

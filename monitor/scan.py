@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -20,6 +20,14 @@ from fairlane.topics.errors import KafkaRefused, KafkaUnreachable
 
 Partition = tuple[str, int]
 """Topic and partition number."""
+
+
+class Commit(NamedTuple):
+    """An offset that a group has committed, and what it said beside it."""
+
+    offset: int
+    metadata: str
+
 
 Span = tuple[int, int]
 """From an offset to before another."""
@@ -34,6 +42,7 @@ KAFKA_LOG.addHandler(logging.NullHandler())
 _UNREACHABLE: Final = frozenset(
     {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}
 )
+_NO_GROUP: Final = "fairlane-monitor"
 _BATCH: Final = 1_000
 _WAIT_S: Final = 0.1
 
@@ -58,13 +67,16 @@ class Scanner:
     Args:
         connection: to the cluster.
         timeout_s: how long everything that is read with it may take together, seconds.
+        group: whose commits can be asked for; it is not joined.
         fetch_bytes: how much of one partition is asked for at once; small where only the first records matter.
 
     Raises:
         KafkaUnreachable: no broker answered within the time.
     """
 
-    def __init__(self, connection: Connection, *, timeout_s: float, fetch_bytes: int = 1_048_576) -> None:
+    def __init__(
+        self, connection: Connection, *, timeout_s: float, group: str = _NO_GROUP, fetch_bytes: int = 1_048_576
+    ) -> None:
         self._connection = connection
         self._timeout_s = timeout_s
         self._deadline = time.monotonic() + timeout_s
@@ -72,7 +84,7 @@ class Scanner:
         # (with the default of 500 ms each end of a partition costs half a second).
         self._consumer = Consumer(
             connection.consumer(
-                group_id="fairlane-monitor",
+                group_id=group,
                 enable_partition_eof=True,
                 auto_offset_reset="earliest",
                 fetch_wait_max_ms=5,
@@ -110,6 +122,23 @@ class Scanner:
         with reaching(self._connection, self._timeout_s):
             topics = self._consumer.list_topics(timeout=self.left_s).topics
         return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
+
+    def commits(self, partitions: Iterable[Partition]) -> dict[Partition, Commit]:
+        """What the group has committed of these partitions; those of which it has nothing are left out.
+
+        An AdminClient would be asked for that, but its answer is a segmentation fault where a coordinator has moved or
+        is not there yet (librdkafka handles the error in the state of a group that an AdminClient does not have).
+        """
+        asked = [TopicPartition(*partition) for partition in partitions]
+        if not asked:
+            return {}
+        with reaching(self._connection, self._timeout_s):
+            answered = self._consumer.committed(asked, timeout=self.left_s)
+        return {
+            (found.topic, found.partition): Commit(found.offset, found.metadata or "")
+            for found in answered
+            if found.error is None and found.offset >= 0
+        }
 
     def read(
         self,

@@ -15,9 +15,9 @@ from msgspec.structs import replace
 from fairlane.monitor import discovery
 from fairlane.monitor.backlog import Backlog
 from fairlane.monitor.errors import ReadIncomplete
-from fairlane.monitor.offsets import Commit, Offsets
+from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.roster import RATE_WINDOW_MS, Roster, mean_of
-from fairlane.monitor.scan import BEGINNING, Partition, Scanner, Span
+from fairlane.monitor.scan import BEGINNING, Commit, Partition, Scanner, Span
 from fairlane.monitor.stats import RunningStats, Stats, TopicStats
 from fairlane.monitor.taken import ReadMap, Taken, map_of
 from fairlane.topics.audit import REPLAY, decode_audit
@@ -92,7 +92,7 @@ class Watcher:
         self._names = names
         self._given = (lanes, tiers)
         self._offsets = Offsets(connection, timeout_s=timeout_s)
-        self._log = Scanner(connection, timeout_s=timeout_s)
+        self._log = Scanner(connection, timeout_s=timeout_s, group=names.group)
         self._heads = Scanner(connection, timeout_s=min(2.0, timeout_s), fetch_bytes=_HEADS_FETCH_BYTES)
         self._topics: dict[str, int] = {}
         self._topics_ms = -TOPICS_REFRESHED_MS
@@ -120,16 +120,18 @@ class Watcher:
             KafkaUnreachable: no broker answered.
             QueueUnknown: none of the queue's topics exists.
         """
-        committed = self._offsets.commits(self._names.group)
-        shown = self._shown(committed, now_ms)
+        self._look_up_topics(now_ms)
+        self._follow()
+        shown = self._shown()
         partitions = self._partitions([one.topic for one in shown])
+        # The commits first: an end that is older than a commit would make a length negative.
+        committed = self._log.commits(each for each in partitions if each[0] != self._names.dlq)
         starts, ends = self._offsets.starts(partitions), self._offsets.ends(partitions)
         unread = {lane.topic for lane in self._given[0] or () if lane.start == "latest"}
         spans = {
             partition: (_watermark(partition, committed, starts, ends, unread), ends[partition])
             for partition in partitions
         }
-        self._follow()
         running = self._roster.running(now_ms)
         taken = self._taken(committed, ends, running)
         self._read_heads(spans, taken)
@@ -138,13 +140,15 @@ class Watcher:
         self._replayed = {letter for letter in self._replayed if starts.get(letter[:2], 0) <= letter[2]}
         return self._stats(measured, running, now_ms)
 
-    def _shown(self, committed: Collection[Partition], now_ms: int) -> list[TopicStats]:
-        """The lanes, tiers and DLQ that there are, without their numbers."""
+    def _look_up_topics(self, now_ms: int) -> None:
         if not self._topics or now_ms - self._topics_ms >= TOPICS_REFRESHED_MS:
             self._topics, self._topics_ms = self._offsets.partitions(), now_ms
+
+    def _shown(self) -> list[TopicStats]:
+        """The lanes, tiers and DLQ that there are, without their numbers."""
         names, (lanes, tiers) = self._names, self._given
         if lanes is None:
-            lanes = discovery.lanes_of(names, self._topics, {topic for topic, _ in committed})
+            lanes = discovery.lanes_of(names, self._topics, self._roster.topics_read())
         if tiers is None:
             tiers = discovery.tiers_of(names, self._topics)
         if not any(lane.topic in self._topics for lane in lanes):

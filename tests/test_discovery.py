@@ -16,7 +16,7 @@ def test_own_lanes_are_found_the_most_urgent_first() -> None:
     assert [lane.topic for lane in lanes_of(NAMES, TOPICS)] == ["shop.p10", "shop.p5", "shop.p1"]
 
 
-def test_a_topic_that_the_group_reads_is_a_foreign_lane() -> None:
+def test_a_topic_that_the_workers_read_is_a_foreign_lane() -> None:
     read = ("orders", "shop.p5", "shop.retry-5s", "deleted")
     assert [(lane.topic, lane.level) for lane in lanes_of(NAMES, TOPICS, read)][-2:] == [("shop.p1", 1), ("orders", 0)]
 

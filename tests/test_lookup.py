@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 import pytest
@@ -14,7 +14,7 @@ from fairlane.consumer import offset_map
 from fairlane.consumer.offset_map import OffsetMap
 from fairlane.monitor.errors import ReadIncomplete
 from fairlane.monitor.lookup import find_task
-from fairlane.monitor.offsets import Commit, Offsets
+from fairlane.monitor.scan import Commit, Partition, Scanner
 from fairlane.monitor.task_view import TaskView
 from fairlane.topics.audit import AuditRecord
 from fairlane.topics.connection import Connection
@@ -262,15 +262,15 @@ def test_a_task_that_ends_while_it_is_looked_for_has_ended(
 ) -> None:
     task = written.task()
     place = written.enqueue(task)
-    real = Offsets.commits
+    real = Scanner.commits
 
-    def settled_meanwhile(offsets: Offsets, group: str) -> dict[tuple[str, int], Commit]:
+    def settled_meanwhile(scanner: Scanner, partitions: Iterable[Partition]) -> dict[Partition, Commit]:
         """After the first look at its status, before its lane is read: the task is settled."""
         written.say(StatusEvent(id=task.id, type="email", state="completed"))
         written.commit({place[:2]: place[2] + 1})
-        return real(offsets, group)
+        return real(scanner, partitions)
 
-    monkeypatch.setattr(Offsets, "commits", settled_meanwhile)
+    monkeypatch.setattr(Scanner, "commits", settled_meanwhile)
     assert find(written, task.id).state == "completed"
 
 

@@ -163,12 +163,13 @@ def test_rates_come_from_heartbeats_and_ends(written: WrittenQueue) -> None:
     assert 1.5 <= rates.enqueued_per_s <= 2.5
 
 
-def test_a_foreign_lane_is_found_by_the_group_that_reads_it(written: WrittenQueue) -> None:
+def test_a_foreign_lane_is_found_by_the_workers_that_read_it(written: WrittenQueue) -> None:
     foreign = f"{written.names.queue}-orders"
     written.create({foreign: {}})
     written.send(foreign, b"{}", partition=0)
     written.send(foreign, b"{}", partition=0)
     written.commit({(foreign, 0): 1})
+    written.beat(Heartbeat(worker="w", at_ms=now_ms(), partitions=(f"{foreign}/0", f"{written.names.lane(3)}/0")))
     lane = topic_of(snapshot(written), foreign)
     assert (lane.length, lane.kind, lane.level) == (1, "lane", 0)
 

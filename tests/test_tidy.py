@@ -104,3 +104,9 @@ def test_every_package_is_in_the_wheel() -> None:
             inner = ".".join(folder.relative_to(ROOT).parts)
             name = "fairlane" + inner.removeprefix("app") if package == "app" else f"fairlane.{inner}"
             assert f'"{name}",' in listed, f"{name} is missing from packages in pyproject.toml"
+
+
+def test_nobody_asks_an_admin_client_what_a_group_has_committed() -> None:
+    """It is a segmentation fault where the coordinator has moved or is not there yet (librdkafka 2.16, and before)."""
+    for path in modules():
+        assert ".list_consumer_group_offsets(" not in path.read_text(), f"{path}: ask a Consumer for committed()"
