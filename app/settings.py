@@ -59,6 +59,10 @@ def _tiers(value: Any) -> Any:
     return tuple(sorted(Tier.parse(name.strip()) if isinstance(name, str) else name for name in names))
 
 
+def _or_none(value: Any) -> Any:
+    return None if isinstance(value, str) and value.lower() == "none" else value
+
+
 class _Environment(EnvSettingsSource):
     """Variables of the environment; those of librdkafka's by librdkafka's names."""
 
@@ -95,6 +99,7 @@ class Settings(BaseSettings):
         buffer_records: records that a worker reads ahead, over all lanes.
         buffer_bytes: bytes that a worker reads ahead, over all lanes and tiers.
         delayed_max: delayed tasks that a worker holds in memory.
+        keep_s: how long settled records stay for replay, seconds; `none` is for ever.
         no_handler_s: how long a task waits for a worker that has its handler, seconds.
         worker_lost_max: after how many workers died while they ran a task it is dead.
         log_format: `text` or `json`.
@@ -131,6 +136,7 @@ class Settings(BaseSettings):
     buffer_records: int = Field(4_000, ge=1)
     buffer_bytes: int = Field(64 << 20, ge=1)
     delayed_max: int = Field(10_000, ge=1)
+    keep_s: Annotated[float | None, BeforeValidator(_or_none)] = 7 * 86_400.0
     no_handler_s: float = Field(3_600.0, ge=0)
     worker_lost_max: int = Field(3, ge=2)
     log_format: LogFormat = "text"

@@ -38,6 +38,7 @@ def worker_config(names: QueueNames, settings: Settings, **overrides: Any) -> Wo
         "buffer_bytes": settings.buffer_bytes,
         "delayed_max": settings.delayed_max,
         "result_max_bytes": settings.result_max_bytes,
+        "keep_s": settings.keep_s,
         "no_handler_s": settings.no_handler_s,
         "worker_lost_max": settings.worker_lost_max,
     }

@@ -45,6 +45,9 @@ class WorkerConfig:
         no_handler_s: how long a task waits for a worker that has its handler, seconds.
         worker_lost_max: after how many dead workers the task that each of them ran is dead too; at least 2, since after
             one death nobody knows whose doing it was.
+        keep_s: how long settled records stay in lanes and tiers for replay before they are deleted, seconds; None is
+            for ever.
+        trim_period_s: how often it is looked at, seconds.
         start_wait_s: how long a fresh worker reads ahead at most before it starts the first task, seconds.
     """
 
@@ -65,6 +68,8 @@ class WorkerConfig:
     linger_max_s: float = 0.2
     no_handler_s: float = 3_600.0
     worker_lost_max: int = 3
+    keep_s: float | None = 7 * 86_400.0
+    trim_period_s: float = 600.0
     start_wait_s: float = 0.5
     start: str = field(default_factory=new_id)
 

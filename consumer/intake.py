@@ -85,7 +85,7 @@ class Intake:
         self._readings[assigned] = reading
         if lane is not None and position.start < position.end:
             self._behind.add(assigned)
-        self._settler.post(to_settler.Opened(assigned, position.start, position.restored))
+        self._settler.post(to_settler.Opened(assigned, *position))
         return self._flow.assigned(assigned.key, reading.account)
 
     def gone(self, assigned: Sequence[Assigned]) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from fairlane.consumer.assignment import Lease
 from fairlane.consumer.delivery import Assigned
 from fairlane.consumer.offset_map import OffsetMap, encode
+from fairlane.consumer.suspects import leaving
 from fairlane.consumer.tracker import PartitionTracker
 
 
@@ -33,15 +34,23 @@ class OffsetToCommit(NamedTuple):
 
 
 class _Entry:
-    __slots__ = ("changed", "clean", "finished", "losses", "tracker", "watermark_sent")
+    __slots__ = ("changed", "end", "finished", "leaves", "losses", "restored", "tracker", "watermark_sent")
 
-    def __init__(self, tracker: PartitionTracker, losses: Mapping[int, int]) -> None:
+    def __init__(self, tracker: PartitionTracker, end: int, restored: OffsetMap | None) -> None:
         self.tracker = tracker
-        self.losses: dict[int, int] = dict(losses)
+        self.end = end
+        self.restored = restored
+        self.losses: dict[int, int] = dict(restored.losses) if restored is not None else {}
         self.finished = 0
         self.changed = True
-        self.clean = False
+        self.leaves = False
         self.watermark_sent = -1
+
+    def snapshot(self) -> OffsetMap:
+        """What a commit says now."""
+        if self.leaves:
+            return self.tracker.snapshot(*leaving(self.restored, self.end, self.tracker.watermark))
+        return self.tracker.snapshot(False, self.losses)
 
 
 class Ledger:
@@ -50,9 +59,16 @@ class Ledger:
     def __init__(self) -> None:
         self._entries: dict[Assigned, _Entry] = {}
 
-    def open(self, assigned: Assigned, start: int, restored: OffsetMap | None) -> None:
-        """An assignment begins at `start`, with the map that its predecessor committed, if there is one."""
-        self._entries[assigned] = _Entry(PartitionTracker(start, restored), restored.losses if restored else {})
+    def open(self, assigned: Assigned, start: int, end: int, restored: OffsetMap | None) -> None:
+        """An assignment begins at `start`, with the map that its predecessor committed, if there is one.
+
+        Args:
+            assigned: the assignment.
+            start: the first offset that is read.
+            end: the end of the log now.
+            restored: the map.
+        """
+        self._entries[assigned] = _Entry(PartitionTracker(start, restored), end, restored)
 
     def drop(self, assigned: Iterable[Assigned]) -> None:
         """Assignments are over, whatever was open in them."""
@@ -97,12 +113,12 @@ class Ledger:
         entry.changed = True
         return True
 
-    def leave_clean(self, assigned: Iterable[Assigned]) -> None:
-        """The next commit of these says that their owner left in good order."""
+    def leave(self, assigned: Iterable[Assigned]) -> None:
+        """The next commit of these is their owner's last, who leaves in good order."""
         for each in assigned:
             entry = self._entries.get(each)
             if entry is not None:
-                entry.clean = entry.changed = True
+                entry.leaves = entry.changed = True
 
     @property
     def has_news(self) -> bool:
@@ -122,7 +138,7 @@ class Ledger:
         offsets = []
         for assigned, entry in self._entries.items():
             if entry.changed and lease.holds(assigned):
-                snapshot = entry.tracker.snapshot(entry.clean, entry.losses)
+                snapshot = entry.snapshot()
                 if assigned in reopened:
                     snapshot = _with_open(snapshot, reopened[assigned])
                 offsets.append(OffsetToCommit(assigned, snapshot.watermark, encode(snapshot)))

@@ -37,10 +37,11 @@ BISECT_AFTER: Final = 5
 
 
 class Opened(NamedTuple):
-    """A partition came: its tracker starts here, with the map of its last owner."""
+    """A partition came: its tracker starts here, with the map of its last owner; the log ended at `end` then."""
 
     assigned: Assigned
     start: int
+    end: int
     restored: OffsetMap | None
 
 
@@ -67,7 +68,7 @@ class RecordLosses(NamedTuple):
 
 
 class Closing(NamedTuple):
-    """Settle all that came before, say that we leave in good order, and set `done`."""
+    """Settle all that came before, say how we leave, and set `done`."""
 
     assigned: tuple[Assigned, ...]
     done: threading.Event
@@ -207,14 +208,14 @@ class Settler:
                 case ReachedEnd():
                     self._ledger.reached_end(message.assigned, message.end)
                 case Opened():
-                    self._ledger.open(message.assigned, message.start, message.restored)
+                    self._ledger.open(*message)
                 case RecordLosses():
                     if self._ledger.record_losses(message.assigned, message.losses):
                         self._losses.append(message)
                 case Dropped():
                     self._ledger.drop(message.assigned)
                 case Closing():
-                    self._ledger.leave_clean(message.assigned)
+                    self._ledger.leave(message.assigned)
                     self._settle(batch)
                     batch = []
                     self._ledger.drop(message.assigned)

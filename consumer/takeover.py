@@ -31,6 +31,12 @@ STALE_MS: Final = 15 * 60_000
 TAKE_TIMEOUT_S: Final = 10.0
 
 
+def is_first(beats: Mapping[str, Heartbeat], me: str, at_ms: int) -> bool:
+    """Whether this worker is the first by name of those that live: the one that does what need not be done twice."""
+    alive = [name for name, beat in beats.items() if beat.state != "stopped" and at_ms - beat.at_ms < SILENT_MS]
+    return min([*alive, me]) == me
+
+
 def to_take(beats: Mapping[str, Heartbeat], me: str, at_ms: int) -> list[Heartbeat]:
     """The dead whose transactions this worker ends: all of them, if it is the first by name of those that live.
 
@@ -39,8 +45,7 @@ def to_take(beats: Mapping[str, Heartbeat], me: str, at_ms: int) -> list[Heartbe
         me: name of this worker.
         at_ms: Unix ms.
     """
-    alive = [name for name, beat in beats.items() if beat.state != "stopped" and at_ms - beat.at_ms < SILENT_MS]
-    if min([*alive, me]) != me:
+    if not is_first(beats, me, at_ms):
         return []
     return [
         beat
@@ -64,6 +69,11 @@ class TakeOver:
         self._beats: dict[str, Heartbeat] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fairlane-takeover", daemon=True)
+
+    @property
+    def first(self) -> bool:
+        """Whether this worker is the one that does what need not be done twice."""
+        return is_first(dict(self._beats), self._config.worker, now_ms())
 
     def start(self) -> None:
         """Start the thread."""

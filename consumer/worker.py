@@ -28,6 +28,7 @@ from fairlane.consumer.meter import Meter
 from fairlane.consumer.shutdown import Event, Phase, Shutdown
 from fairlane.consumer.takeover import TakeOver
 from fairlane.consumer.threads import Threads
+from fairlane.consumer.trimming import Trimming
 from fairlane.topics.check import check_queue
 from fairlane.topics.clock import now_ms
 from fairlane.topics.difference import grouped
@@ -97,7 +98,10 @@ class Worker:
             take_over = TakeOver(self.config)
             take_over.start()
             pulse = Pulse(self.config, self._version, self._look)
-            beating = asyncio.create_task(pulse.run(), name="fairlane-heartbeat")
+            chores = [
+                asyncio.create_task(pulse.run(), name="fairlane-heartbeat"),
+                asyncio.create_task(self._trim(take_over), name="fairlane-trimming"),
+            ]
             self._executor.start()
             self.ready.set()
             _logger.info(
@@ -111,7 +115,8 @@ class Worker:
                 await self._stop.wait()
                 await self._end()
             finally:
-                beating.cancel()
+                for chore in chores:
+                    chore.cancel()
                 await asyncio.to_thread(take_over.stop, 2.0)
                 await asyncio.to_thread(pulse.close, 2.0)
                 self._threads.close()
@@ -165,6 +170,13 @@ class Worker:
         topology = Topology.of(self.config.names, lanes=self.config.lanes, tiers=self.config.tiers)
         for warning in grouped(check_queue(self.config.connection, topology)):
             _logger.warning("%s", warning)
+
+    async def _trim(self, take_over: TakeOver) -> None:
+        trimming = Trimming(self.config)
+        while self.config.keep_s is not None:
+            await asyncio.sleep(self.config.trim_period_s)
+            if take_over.first:
+                await asyncio.to_thread(trimming.run, now_ms())
 
     async def _end(self) -> None:
         if self._has_crashed():

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
 from fairlane.producer import Parcel, from_json
 from fairlane.topics.admin import TopicAdmin
@@ -51,7 +51,7 @@ def records(bootstrap: str, topic: str, *, timeout_s: float = 20.0) -> list[Mess
     )
     try:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
         found: list[Message] = []
         open_partitions = set(partitions)
         deadline = time.monotonic() + timeout_s

@@ -1,0 +1,107 @@
+"""Trimming: what is settled is kept for replay for a while, and then deleted.
+
+Invariant: no record is deleted that is not settled, whatever its age: the limit is the committed watermark of its
+partition, and of that only what is older than `keep_s`. Lanes that are somebody else's topics are never trimmed, and
+neither is the DLQ.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
+from fairlane.consumer.config import WorkerConfig
+from fairlane.consumer.delivery import Partition
+
+_logger = logging.getLogger("fairlane.trimming")
+
+TIMEOUT_S: Final = 30.0
+
+
+def cuts(committed: Mapping[Partition, int], older: Mapping[Partition, int]) -> dict[Partition, int]:
+    """Before which offset each partition may be deleted.
+
+    Args:
+        committed: the watermark of each partition that has one: every offset below it is settled.
+        older: the first offset of each partition that is not older than `keep_s`; negative where none is that young.
+    """
+    found = {}
+    for partition, watermark in committed.items():
+        if watermark > 0 and partition in older:
+            young_from = older[partition]
+            cut = watermark if young_from < 0 else min(watermark, young_from)
+            if cut > 0:
+                found[partition] = cut
+    return found
+
+
+class Trimming:
+    """Deletes what was settled long enough ago. One worker of a queue does it; it does no harm if two do.
+
+    Args:
+        config: of the worker.
+    """
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self._config = config
+        names = config.names
+        own = [lane.topic for lane in config.lanes if names.owns(lane)]
+        self._topics = frozenset([*own, *config.tier_of()])
+        self._refused = False
+
+    def run(self, now_ms: int) -> int:
+        """Delete what may be deleted now; returns in how many partitions something may go. Blocks.
+
+        Args:
+            now_ms: Unix ms.
+        """
+        if self._config.keep_s is None:
+            return 0
+        admin = AdminClient(self._config.connection.admin(), logger=_logger)
+        try:
+            committed = self._committed(admin)
+            older = self._older(admin, committed, now_ms - round(self._config.keep_s * 1000))
+            return self._delete(admin, cuts(committed, older))
+        except KafkaException as error:
+            _logger.warning("could not trim: %s", error.args[0])
+            return 0
+
+    def _committed(self, admin: AdminClient) -> dict[Partition, int]:
+        asked = [ConsumerGroupTopicPartitions(self._config.names.group)]
+        answers = admin.list_consumer_group_offsets(asked, request_timeout=TIMEOUT_S)
+        places = answers[self._config.names.group].result(TIMEOUT_S).topic_partitions
+        return {
+            (place.topic, place.partition): place.offset
+            for place in places
+            if place.error is None and place.offset > 0 and place.topic in self._topics
+        }
+
+    def _older(self, admin: AdminClient, committed: Mapping[Partition, int], cutoff_ms: int) -> dict[Partition, int]:
+        if not committed:
+            return {}
+        asked = {TopicPartition(*partition): OffsetSpec.for_timestamp(cutoff_ms) for partition in committed}
+        answers = admin.list_offsets(asked, request_timeout=TIMEOUT_S)
+        return {(place.topic, place.partition): answer.result(TIMEOUT_S).offset for place, answer in answers.items()}
+
+    def _delete(self, admin: AdminClient, found: Mapping[Partition, int]) -> int:
+        if not found:
+            return 0
+        places = [TopicPartition(*partition, offset) for partition, offset in found.items()]
+        for place, answer in admin.delete_records(places, request_timeout=TIMEOUT_S).items():
+            try:
+                answer.result(TIMEOUT_S)
+            except KafkaException as error:
+                refusal: KafkaError = error.args[0]
+                if not self._refused:
+                    self._refused = True
+                    _logger.warning(
+                        "settled records of %s stay: Kafka refused to delete them (%s). Give workers the right to "
+                        "Delete on lanes and tiers, or set keep_s to none",
+                        place.topic,
+                        refusal.name(),
+                    )
+        return len(places)
