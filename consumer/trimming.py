@@ -11,8 +11,8 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Partition
@@ -61,35 +61,42 @@ class Trimming:
         """
         if self._config.keep_s is None:
             return 0
-        admin = AdminClient(self._config.connection.admin(), logger=_logger)
+        # A consumer that joins nothing: AdminClient.list_consumer_group_offsets has crashed the process.
+        properties = self._config.connection.consumer() | {"group.id": self._config.names.group}
+        consumer = Consumer(properties, logger=_logger)
         try:
-            committed = self._committed(admin)
-            older = self._older(admin, committed, now_ms - round(self._config.keep_s * 1000))
-            return self._delete(admin, cuts(committed, older))
+            committed = self._committed(consumer)
+            older = self._older(consumer, committed, now_ms - round(self._config.keep_s * 1000))
+            return self._delete(cuts(committed, older))
         except KafkaException as error:
             _logger.warning("could not trim: %s", error.args[0])
             return 0
+        finally:
+            consumer.close()
 
-    def _committed(self, admin: AdminClient) -> dict[Partition, int]:
-        asked = [ConsumerGroupTopicPartitions(self._config.names.group)]
-        answers = admin.list_consumer_group_offsets(asked, request_timeout=TIMEOUT_S)
-        places = answers[self._config.names.group].result(TIMEOUT_S).topic_partitions
+    def _committed(self, consumer: Consumer) -> dict[Partition, int]:
+        known = consumer.list_topics(timeout=TIMEOUT_S).topics
+        asked = [
+            TopicPartition(topic, number)
+            for topic in sorted(self._topics.intersection(known))
+            for number in known[topic].partitions
+        ]
+        places = consumer.committed(asked, timeout=TIMEOUT_S) if asked else []
         return {
-            (place.topic, place.partition): place.offset
-            for place in places
-            if place.error is None and place.offset > 0 and place.topic in self._topics
+            (place.topic, place.partition): place.offset for place in places if not place.error and place.offset > 0
         }
 
-    def _older(self, admin: AdminClient, committed: Mapping[Partition, int], cutoff_ms: int) -> dict[Partition, int]:
+    def _older(self, consumer: Consumer, committed: Mapping[Partition, int], cutoff_ms: int) -> dict[Partition, int]:
         if not committed:
             return {}
-        asked = {TopicPartition(*partition): OffsetSpec.for_timestamp(cutoff_ms) for partition in committed}
-        answers = admin.list_offsets(asked, request_timeout=TIMEOUT_S)
-        return {(place.topic, place.partition): answer.result(TIMEOUT_S).offset for place, answer in answers.items()}
+        asked = [TopicPartition(*partition, cutoff_ms) for partition in committed]
+        places = consumer.offsets_for_times(asked, timeout=TIMEOUT_S)
+        return {(place.topic, place.partition): place.offset for place in places if not place.error}
 
-    def _delete(self, admin: AdminClient, found: Mapping[Partition, int]) -> int:
+    def _delete(self, found: Mapping[Partition, int]) -> int:
         if not found:
             return 0
+        admin = AdminClient(self._config.connection.admin(), logger=_logger)
         places = [TopicPartition(*partition, offset) for partition, offset in found.items()]
         for place, answer in admin.delete_records(places, request_timeout=TIMEOUT_S).items():
             try:
