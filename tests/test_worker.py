@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from live_queue import headers_of, records, wait_until
 from working_queue import WorkingQueue, working_queue
 
 from fairlane.consumer.context import context
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.consumer.signals import Reject, RetryLater
+from fairlane.topics.names import Lane, QueueNames
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
@@ -326,3 +329,44 @@ def test_a_type_with_a_concurrency_limit_does_not_hold_up_the_others(shared: Wor
         for task in narrows:
             shared.wait_event(task, "completed")
     assert most == 2
+
+
+def test_any_topic_can_be_a_lane_and_its_records_need_no_headers(kafka: str) -> None:
+    orders = f"orders-{uuid.uuid4().hex[:6]}"
+    admin = AdminClient({"bootstrap.servers": kafka})
+    for made in admin.create_topics([NewTopic(orders, 4, 1)]).values():
+        made.result(30)
+    name = f"t-{uuid.uuid4().hex[:8]}"
+    lanes = (*QueueNames(name).default_lanes(), Lane(orders, level=6, weight=4, default_type="order"))
+    tries: dict[str, int] = {}
+
+    async def order(number: int) -> int:
+        tries[context().task.id] = tries.get(context().task.id, 0) + 1
+        if number == 2 and tries[context().task.id] == 1:
+            raise ConnectionError
+        if number == 3:
+            raise Reject("cancelled")
+        return number
+
+    try:
+        with working_queue(kafka, lanes=lanes, name=name) as queue:
+            for number in range(4):
+                queue.send_raw(orders, b'{"number":%d}' % number, key=b"customer")
+            queue.send_raw(orders, b"no json at all")
+            queue.flush()
+            with queue.worker(order, policies={"order": {"retry": SOON}}):
+                ended = queue.wait_ended(5)
+                wait_until(lambda: not queue.lag(), "lag 0")
+            found = sorted((event.state, bytes(event.result)) for (event,) in ended.values())
+            assert found == [
+                ("completed", b"0"),
+                ("completed", b"1"),
+                ("completed", b"2"),
+                ("failed", b"null"),
+                ("failed", b"null"),
+            ]
+            assert all(origin.startswith(f"{orders}/") for origin in ended)
+            assert {letter.value() for letter in queue.letters()} == {b'{"number":3}', b"no json at all"}
+            assert len(records(kafka, orders)) == 5, "somebody else's records are left alone"
+    finally:
+        admin.delete_topics([orders])[orders].result(30)

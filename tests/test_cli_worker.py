@@ -1,0 +1,95 @@
+"""`fairlane worker` as a user types it: what it says when it cannot work, and what it ends with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+from working_queue import working_queue
+
+NOWHERE = "kafka://127.0.0.1:9/shop"
+
+
+def worker(folder: Path, *arguments: str, url: str = NOWHERE) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fairlane", "worker", *arguments],
+        cwd=folder,
+        env={**os.environ, "FAIRLANE_QUEUE_URL": url, "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "shop_tasks.py").write_text(
+        "from fairlane import Fairlane\napp = Fairlane('shop')\nother = 3\n@app.task()\nasync def work() -> None: ...\n"
+    )
+    (tmp_path / "broken_tasks.py").write_text("import fairlane\nraise KeyError('config')\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nowhere_tasks:app"], "there is no module 'nowhere_tasks'"),
+        (["shop_tasks:missing"], "shop_tasks:missing is nothing"),
+        (["shop_tasks:other"], "shop_tasks:other is a int, not a Fairlane app"),
+        (["broken_tasks:app"], "broken_tasks.py:2"),
+        (["shop_tasks:"], "names no app"),
+        # A queue that the app does not name is a usage error.
+        (["shop_tasks:app", "--queue", "till"], "works on queue 'shop', not on 'till'"),
+        (["shop_tasks:app", "-X", "acks=1"], "acks"),
+        (["shop_tasks:app", "--workers", "0"], "--workers"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_exit_code_2(folder: Path, arguments: list[str], says: str) -> None:
+    done = worker(folder, *arguments)
+    assert done.returncode == 2, done.stderr
+    assert says in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_no_kafka_is_exit_code_3_with_what_to_do(folder: Path) -> None:
+    done = worker(folder, "shop_tasks:app")
+    assert done.returncode == 3, done.stderr
+    assert "fairlane kafka start" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.kafka
+def test_a_queue_that_was_not_made_is_exit_code_4_with_the_command_that_makes_it(
+    folder: Path, kafka: str, queue: str
+) -> None:
+    (folder / "shop_tasks.py").write_text(f"from fairlane import Fairlane\napp = Fairlane({queue!r})\n")
+    done = worker(folder, "shop_tasks", url=f"kafka://{kafka}")
+    assert done.returncode == 4, done.stderr
+    assert f"fairlane topics create --queue {queue}" in done.stderr
+
+
+@pytest.mark.kafka
+def test_a_queue_whose_lane_loses_data_is_refused_with_exit_code_4(folder: Path, kafka: str) -> None:
+    with working_queue(kafka) as made:
+        lane = made.names.lane(5)
+        entry = ConfigEntry("retention.ms", "1000", incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, lane, incremental_configs=[entry])
+        admin = AdminClient({"bootstrap.servers": kafka})
+        for answer in admin.incremental_alter_configs([resource]).values():
+            answer.result(10)
+        (folder / "shop_tasks.py").write_text(f"from fairlane import Fairlane\napp = Fairlane({made.names.queue!r})\n")
+        done = worker(folder, "shop_tasks", url=f"kafka://{kafka}")
+    assert done.returncode == 4, done.stderr
+    assert lane in done.stderr
+    assert "retention.ms" in done.stderr
