@@ -46,6 +46,7 @@ class Executor:
     def __init__(self, config: WorkerConfig, feed: Feed, attempts: Attempts, settler: Settler, meter: Meter) -> None:
         self._concurrency = config.concurrency
         self._unsettled_max = config.unsettled_max
+        self._unsettled_max_bytes = config.buffer_bytes
         self._feed = feed
         self._attempts = attempts
         self._settler = settler
@@ -114,7 +115,9 @@ class Executor:
         self._feed.refresh(moment_ms)
         if not self._draining:
             free = self._concurrency - len(self._running)
-            if free > 0 and self._settler.backlog < self._unsettled_max:
+            settler = self._settler
+            keeps_up = settler.backlog < self._unsettled_max and settler.backlog_bytes < self._unsettled_max_bytes
+            if free > 0 and keeps_up:
                 for delivery in self._feed.take(free):
                     self._start(delivery, moment_ms)
             elif free > 0:

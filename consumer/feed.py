@@ -20,9 +20,10 @@ from fairlane.consumer.handlers import Handlers
 from fairlane.consumer.offset_map import OffsetMap
 from fairlane.consumer.outcome import Dead
 from fairlane.consumer.scheduler import Scheduler
-from fairlane.consumer.settler import RecordLosses, Settler
+from fairlane.consumer.settler import Settler
 from fairlane.consumer.suspects import Command, Record, Run, SuspectGate
 from fairlane.consumer.suspects import Dead as Buried
+from fairlane.consumer.to_settler import RecordLosses
 from fairlane.topics.events import ErrorInfo
 
 

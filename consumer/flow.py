@@ -124,12 +124,15 @@ class Flow:
         """Whether records of the partition that are here already may be handed on."""
         return not self._partitions[partition].reasons & {"map", "tier"}
 
-    def update(self, taken: Mapping[str, int], taken_bytes: int) -> tuple[list[Partition], list[Partition]]:
+    def update(
+        self, taken: Mapping[str, int], taken_bytes: int, unsettled_bytes: int = 0
+    ) -> tuple[list[Partition], list[Partition]]:
         """Look again at everything; returns what to pause now and what to resume now.
 
         Args:
             taken: records taken from each account since the beginning.
             taken_bytes: bytes taken from all accounts since the beginning.
+            unsettled_bytes: bytes of outcomes that wait to be settled.
         """
         for account, limit in self._limits.items():
             waiting = self._handed[account] - taken.get(account, 0)
@@ -137,7 +140,7 @@ class Flow:
                 self._full.add(account)
             elif waiting <= limit.low:
                 self._full.discard(account)
-        held_bytes = self._handed_bytes - taken_bytes
+        held_bytes = self._handed_bytes - taken_bytes + unsettled_bytes
         self._heavy = held_bytes >= self._bytes_max or (self._heavy and held_bytes > self._bytes_max // 2)
         pause: list[Partition] = []
         resume: list[Partition] = []

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 from confluent_kafka import Message
 
-from fairlane.consumer import settler as to_settler
+from fairlane.consumer import to_settler
 from fairlane.consumer.config import TIERS_ACCOUNT, WorkerConfig
 from fairlane.consumer.delivery import Assigned, Delivery, Partition, RawRecord
 from fairlane.consumer.flow import Flow, fits_map, has_room_again
@@ -46,7 +46,8 @@ class _Reading:
         self.lane = lane
         self.tier = tier
         self.account = lane.topic if lane is not None else TIERS_ACCOUNT
-        self.delivered = len(position.restored.unfinished) if position.restored is not None else 0
+        self.delivered = 0
+        """Those that the map restored as unfinished count when they are read again, or they would count twice."""
         self.next_offset = position.start
         self.held: list[Message] = []
         self.end: int | None = None
@@ -87,6 +88,10 @@ class Intake:
             self._behind.add(assigned)
         self._settler.post(to_settler.Opened(assigned, *position))
         return self._flow.assigned(assigned.key, reading.account)
+
+    def positions(self) -> dict[Partition, Position]:
+        """Where reading of each partition began."""
+        return {assigned.key: reading.position for assigned, reading in self._readings.items()}
 
     def gone(self, assigned: Sequence[Assigned]) -> None:
         """Partitions left."""

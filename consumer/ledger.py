@@ -44,7 +44,7 @@ class _Entry:
         self.finished = 0
         self.changed = True
         self.leaves = False
-        self.watermark_sent = -1
+        self.watermark_sent = tracker.watermark
 
     def snapshot(self) -> OffsetMap:
         """What a commit says now."""
@@ -156,10 +156,7 @@ class Ledger:
     def progress(self) -> Mapping[Assigned, Progress]:
         """How far everything is, for the reader; a new frozen mapping."""
         return MappingProxyType(
-            {
-                assigned: Progress(max(entry.watermark_sent, 0), entry.finished)
-                for assigned, entry in self._entries.items()
-            }
+            {assigned: Progress(entry.watermark_sent, entry.finished) for assigned, entry in self._entries.items()}
         )
 
 

@@ -105,3 +105,15 @@ def traceparent_of(outcome: Outcome) -> str:
 def offset_of(outcome: Outcome) -> int:
     """The offset that the outcome settles."""
     return outcome.offset if isinstance(outcome, Malformed) else outcome.delivery.offset
+
+
+def size_of(outcome: Outcome) -> int:
+    """What the outcome is counted as while it waits to be settled, bytes."""
+    if isinstance(outcome, Malformed):
+        return len(outcome.record.value) + len(outcome.record.key or b"")
+    size_bytes = outcome.delivery.size_bytes
+    if isinstance(outcome, Completed):
+        size_bytes += len(outcome.result)
+        for record in outcome.outbox:
+            size_bytes += len(record.value or b"") + len(record.key or b"")
+    return size_bytes

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -37,6 +38,21 @@ class Position(NamedTuple):
     start: int
     end: int
     restored: OffsetMap | None
+
+
+def as_before(position: Position, before: Position) -> Position:
+    """Where the same owner begins anew: nobody died meanwhile, so what is suspect is what was, and lost what it had.
+
+    Args:
+        position: where it begins now; its map is the owner's own.
+        before: where it began the last time.
+    """
+    if position.restored is None:
+        return position
+    if before.restored is None or before.restored.clean:
+        return position._replace(restored=replace(position.restored, clean=True))
+    restored = replace(position.restored, clean=False, losses=before.restored.losses)
+    return position._replace(end=before.end, restored=restored)
 
 
 class Known(NamedTuple):
@@ -159,12 +175,12 @@ class Positions:
 
 
 def _from(restored: OffsetMap | None, low: int) -> OffsetMap | None:
-    """What the map says of offsets from `low` on."""
-    if restored is None or restored.highest_finished < low:
+    """What the map says of offsets from `low` on, and of its writer."""
+    if restored is None:
         return None
     return OffsetMap(
         watermark=low,
-        highest_finished=restored.highest_finished,
+        highest_finished=max(restored.highest_finished, low - 1),
         unfinished=tuple(offset for offset in restored.unfinished if offset >= low),
         losses={offset: count for offset, count in restored.losses.items() if offset >= low},
         clean=restored.clean,

@@ -11,19 +11,19 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from fairlane.consumer import settler as to_settler
+from fairlane.consumer import to_settler
 from fairlane.consumer.assignment import NO_LEASE, Assignment, Lease
 from fairlane.consumer.config import TIERS_ACCOUNT, WorkerConfig
 from fairlane.consumer.delivery import Assigned, Partition
 from fairlane.consumer.feed import Feed
 from fairlane.consumer.flow import Flow, Limit, limits_by_weight
 from fairlane.consumer.intake import Intake
-from fairlane.consumer.positions import Positions, PositionsUnknown
+from fairlane.consumer.positions import Position, Positions, PositionsUnknown, as_before
 from fairlane.consumer.settler import Settler
 from fairlane.topics.clock import now_ms
 
@@ -198,7 +198,8 @@ class Reader:
         # What is held goes first: it came before anything that a resumed partition brings.
         for assigned in self._intake.holding():
             self._hand_on(assigned, [])
-        pause, resume = self._flow.update(self._feed.taken, self._feed.taken_bytes)
+        feed = self._feed
+        pause, resume = self._flow.update(feed.taken, feed.taken_bytes, self._settler.backlog_bytes)
         if pause:
             consumer.pause([TopicPartition(*partition) for partition in pause])
         if resume:
@@ -224,27 +225,29 @@ class Reader:
     # What the group coordinator says; called from within poll and close, on this thread.
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._begin(consumer, [(each.topic, each.partition) for each in partitions], incremental=True)
+        self._begin(consumer, [(each.topic, each.partition) for each in partitions], {})
 
-    def _begin(self, consumer: Consumer, partitions: list[Partition], *, incremental: bool = False) -> None:
-        """Take partitions under new epochs, from what is committed of them."""
+    def _begin(self, consumer: Consumer, partitions: list[Partition], before: Mapping[Partition, Position]) -> None:
+        """Take partitions under new epochs, from what is committed; `before` has those that were ours already."""
         positions = Positions(self._config, consumer).find(partitions, self._stopping.is_set)
         starts = []
         paused: list[TopicPartition] = []
         resumed: list[TopicPartition] = []
         for assigned in self._assignment.assign(partitions):
             position = positions[assigned.key]
+            if assigned.key in before:
+                position = as_before(position, before[assigned.key])
             start = TopicPartition(assigned.topic, assigned.partition, position.start)
             starts.append(start)
             starts_paused = self._intake.opened(assigned, position)
             # After the settler heard of it: what the feed wants committed of it goes to the settler's books.
             self._feed.take_over(assigned, position.restored, position.end)
             (paused if starts_paused or self._draining else resumed).append(start)
-        if incremental:
-            consumer.incremental_assign(starts)
-        else:
+        if before:
             for start in starts:
                 consumer.seek(start)
+        else:
+            consumer.incremental_assign(starts)
         # Pause state survives a partition's round trip to another worker: say it for every one.
         if paused:
             consumer.pause(paused)
@@ -292,8 +295,9 @@ class Reader:
 
     def _begin_anew(self, consumer: Consumer, partitions: list[Partition]) -> None:
         """What was read of these is void: read it again, under new epochs, from what is committed."""
+        before = self._intake.positions()
         self._forget(partitions)
         try:
-            self._begin(consumer, partitions)
+            self._begin(consumer, partitions, before)
         except KafkaException as error:
             raise ConsumerLost(f"could not begin anew: {error}") from error

@@ -61,7 +61,8 @@ class Settles:
 
     def records(self, settling: Settling) -> list[Record]:
         """Everything that settling this outcome writes, in order."""
-        return list(self._records(settling.outcome, settling.thrift))
+        records = list(self._records(settling.outcome, settling.thrift))
+        return [record for record in records if record.partition == NO_PARTITION] if settling.mute else records
 
     def _records(self, outcome: Outcome, thrift: int) -> Iterator[Record]:
         match outcome:
@@ -136,6 +137,9 @@ class Settles:
 
     def _hop(self, task: Task, now_ms: int) -> Record:
         topic = routing.topic_for(task, self.names, self.tiers, now_ms)
+        if topic == task.lane and topic != self.names.lane(task.priority):
+            # Somebody else's topic is only read: the shortest tier runs what is due at once.
+            topic = self.names.tier(self.tiers[0])
         return Record(topic, task.key, task.value, wire.hop(task))
 
     def _letter_of(
@@ -144,7 +148,7 @@ class Settles:
         if thrift >= THRIFT_MAX:
             return
         delivery = outcome.delivery
-        task = delivery.task
+        task = delivery.kept
         headers = letters.dead_letter(
             task.headers,
             task=task,

@@ -7,15 +7,17 @@ never blocks the others: it is named by the record that Kafka refused, or found 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlane.consumer.assignment import Lease
-from fairlane.consumer.outcome import Completed, Dead, Malformed, Outcome, Retrying, assigned_of
-from fairlane.topics.events import ErrorInfo
+from fairlane.consumer.outcome import Completed, Dead, Deferred, HandedBack, Outcome, Retrying, assigned_of
+from fairlane.topics.events import ErrorInfo, Reason
+from fairlane.topics.names import QueueNames
 
 
 class ErrorFlags(NamedTuple):
@@ -69,10 +71,17 @@ def after(call: Call, error: ErrorFlags, *, tries: int, tries_max: int = 20) -> 
 
 
 class Settling(msgspec.Struct, frozen=True, gc=False):
-    """An outcome on its way into a transaction; `thrift` counts how often its records were too large for Kafka."""
+    """An outcome on its way into a transaction.
+
+    Attributes:
+        outcome: what is settled.
+        thrift: how often its records were too large for Kafka; the higher, the less of it is written.
+        mute: whether its reply is left out, since Kafka does not take it; the status tells the same.
+    """
 
     outcome: Outcome
     thrift: int = 0
+    mute: bool = False
 
 
 def still_ours(settling: Iterable[Settling], lease: Lease) -> tuple[list[Settling], list[Settling]]:
@@ -94,39 +103,55 @@ class Refusal(NamedTuple):
 
 
 TOO_LARGE = frozenset({"MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE", "_MSG_SIZE_TOO_LARGE", "INVALID_MSG_SIZE"})
+OF_THE_RECORD = TOO_LARGE | {"INVALID_RECORD"}
+"""What is wrong with the record itself: no operator can mend it."""
 THRIFT_MAX = 3
 """After so many refusals for size the dead letter is dropped too: its record stays where it was read from."""
 
 
-def spared(settling: Sequence[Settling], refusals: Sequence[Refusal], own: frozenset[str]) -> list[Settling] | None:
+def spared(
+    settling: Sequence[Settling], refusals: Sequence[Refusal], own: frozenset[str], names: QueueNames
+) -> list[Settling] | None:
     """The batch again, with each refused outcome replaced by one that Kafka can take; None if no replacement helps.
 
-    A record of the outbox that is refused for whatever reason is the handler's doing. One of ours is replaced only for
-    its size: a missing topic or a missing right is mended by an operator, and nothing is dropped meanwhile.
+    A record of the outbox that is refused for whatever reason is the handler's doing, and a reply that cannot be
+    written is not missed. Any other record of ours is replaced only for what it is itself: a missing topic or a missing
+    right is mended by an operator, and nothing is dropped meanwhile.
 
     Args:
         settling: the batch that was aborted.
         refusals: what was refused in it.
         own: the topics that are fairlane's.
+        names: of the queue's topics.
     """
-    named: Mapping[int, Refusal] = {
-        refusal.outcome: refusal for refusal in refusals if refusal.topic not in own or refusal.code in TOO_LARGE
-    }
-    if not named:
+    mended: dict[int, Settling] = {}
+    for refusal in refusals:
+        replacement = _spare(settling[refusal.outcome], refusal, own, names)
+        if replacement is not None:
+            mended[refusal.outcome] = replacement
+    return [mended.get(index, each) for index, each in enumerate(settling)] if mended else None
+
+
+def _spare(settling: Settling, refusal: Refusal, own: frozenset[str], names: QueueNames) -> Settling | None:
+    outcome, topic = settling.outcome, refusal.topic
+    is_of_the_record = refusal.code in OF_THE_RECORD
+    if topic == names.replies and not (is_of_the_record and isinstance(outcome, Completed)):
+        # Whoever asked may have named a partition that does not exist.
+        return None if settling.mute else replace(settling, mute=True)
+    if topic in own and not is_of_the_record:
         return None
-    return [_spare(each, named[index], own) if index in named else each for index, each in enumerate(settling)]
-
-
-def _spare(settling: Settling, refusal: Refusal, own: frozenset[str]) -> Settling:
-    outcome = settling.outcome
-    detail = ErrorInfo(refusal.code, f"Kafka refused a record on topic {refusal.topic}: {refusal.detail}")
-    if isinstance(outcome, Completed):
-        reason = "result_too_large" if refusal.topic in own else "outbox_failed"
-        dead = Dead(outcome.delivery, outcome.started_ms, outcome.finished_ms, reason, detail)  # type: ignore[arg-type]
-        return Settling(dead)
-    if isinstance(outcome, Retrying):
-        return Settling(Dead(outcome.delivery, outcome.started_ms, outcome.finished_ms, "max_attempts", outcome.error))
-    return Settling(outcome, settling.thrift + 1)
+    detail = ErrorInfo(refusal.code, f"Kafka refused a record on topic {topic}: {refusal.detail}")
+    match outcome:
+        case Completed():
+            reason: Reason = "result_too_large" if topic in (names.status, names.replies) else "outbox_failed"
+            return Settling(Dead(outcome.delivery, outcome.started_ms, outcome.finished_ms, reason, detail))
+        case Retrying():
+            dead = Dead(outcome.delivery, outcome.started_ms, outcome.finished_ms, "max_attempts", outcome.error)
+            return Settling(dead)
+        case Deferred() | HandedBack():
+            return Settling(Dead(outcome.delivery, outcome.finished_ms, outcome.finished_ms, "fatal", detail))
+        case _:
+            return replace(settling, thrift=settling.thrift + 1) if settling.thrift < THRIFT_MAX else None
 
 
 def halves(settling: Sequence[Settling]) -> tuple[Sequence[Settling], Sequence[Settling]]:
@@ -137,4 +162,4 @@ def halves(settling: Sequence[Settling]) -> tuple[Sequence[Settling], Sequence[S
 
 def is_lost_for_good(settling: Settling) -> bool:
     """Whether even its dead letter is too large for the DLQ, so that only its status tells of it."""
-    return settling.thrift >= THRIFT_MAX and isinstance(settling.outcome, Dead | Malformed)
+    return settling.thrift >= THRIFT_MAX

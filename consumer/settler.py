@@ -13,17 +13,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 from fairlane.consumer.assignment import Lease
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Assigned
 from fairlane.consumer.ledger import Ledger, OffsetToCommit, Progress
 from fairlane.consumer.linger import Linger
-from fairlane.consumer.offset_map import OffsetMap
-from fairlane.consumer.outcome import Outcome, assigned_of, offset_of, traceparent_of
+from fairlane.consumer.outcome import Outcome, assigned_of, offset_of, size_of, traceparent_of
 from fairlane.consumer.settle_records import Record, Settles
 from fairlane.consumer.settlement import Refusal, Settling, halves, is_lost_for_good, spared, still_ours
+from fairlane.consumer.to_settler import Closing, Delivered, Dropped, Message, Opened, ReachedEnd, RecordLosses, Stop
 from fairlane.consumer.transaction import Aborted, ProducerGivenUp, TransactionalProducer
 from fairlane.topics import tracing
 
@@ -34,58 +34,15 @@ WATERMARK_DELAY_S: Final = 0.2
 GATHERING: Final = 16
 STUCK_BACKOFF_S: Final = 1.0
 BISECT_AFTER: Final = 5
+LATE_AFTER: Final = 3
+"""So often a topic of somebody else's may not take a record in time before its outcome goes on without it."""
+BATCH_MAX: Final = 10_000
+BATCH_MAX_BYTES: Final = 32 << 20
+"""What goes into one transaction, so that it is through before its timeout however much has gathered."""
 
 
-class Opened(NamedTuple):
-    """A partition came: its tracker starts here, with the map of its last owner; the log ended at `end` then."""
-
-    assigned: Assigned
-    start: int
-    end: int
-    restored: OffsetMap | None
-
-
-class Delivered(NamedTuple):
-    """Records were read; said before anybody can have an outcome for them."""
-
-    assigned: Assigned
-    offsets: list[int]
-
-
-class ReachedEnd(NamedTuple):
-    """The partition was read to its end."""
-
-    assigned: Assigned
-    end: int
-
-
-class RecordLosses(NamedTuple):
-    """Commit that workers died on these offsets, then call `done`: only then may they start."""
-
-    assigned: Assigned
-    losses: Mapping[int, int]
-    done: Callable[[], None]
-
-
-class Closing(NamedTuple):
-    """Settle all that came before, say how we leave, and set `done`."""
-
-    assigned: tuple[Assigned, ...]
-    done: threading.Event
-
-
-class Dropped(NamedTuple):
-    """These are lost: whatever is open in them is somebody else's."""
-
-    assigned: tuple[Assigned, ...]
-
-
-class Stop(NamedTuple):
-    """Settle all that came before, and end."""
-
-
-Message = Opened | Delivered | ReachedEnd | RecordLosses | Closing | Dropped | Stop | Outcome
-_URGENT = (RecordLosses, Closing, Stop)
+_URGENT: Final = (RecordLosses, Closing, Stop)
+_NOT_OUTCOMES: Final = (Opened, Delivered, ReachedEnd, RecordLosses, Closing, Dropped, Stop)
 
 
 class Settler:
@@ -131,7 +88,10 @@ class Settler:
         self._thread = threading.Thread(target=self._run, name="fairlane-settler", daemon=True)
         self.progress: Mapping[Assigned, Progress] = MappingProxyType({})
         self.last_commit: float = time.monotonic()
-        self.unsettled = 0
+        self._counting = threading.Lock()
+        self.backlog = 0
+        """Outcomes that wait or are being settled."""
+        self.backlog_bytes = 0
 
     @property
     def transactional_id(self) -> str:
@@ -144,15 +104,18 @@ class Settler:
 
     def post(self, *messages: Message) -> None:
         """Tell the settler something; any thread, never blocks."""
+        sizes = [size_of(message) for message in messages if not isinstance(message, _NOT_OUTCOMES)]
+        if sizes:
+            self._count(len(sizes), sum(sizes))
         self._inbox.extend(messages)
-        if any(isinstance(message, _URGENT) for message in messages):
+        if len(sizes) < len(messages) and any(isinstance(message, _URGENT) for message in messages):
             self._urgent.set()
         self._bell.set()
 
-    @property
-    def backlog(self) -> int:
-        """Outcomes that wait or are being settled."""
-        return len(self._inbox) + self.unsettled
+    def _count(self, outcomes: int, size_bytes: int) -> None:
+        with self._counting:
+            self.backlog += outcomes
+            self.backlog_bytes += size_bytes
 
     def wait_past(self, number: int, timeout_s: float) -> bool:
         """Wait until no transaction is open that began under a lease older than `number`; whether that is so."""
@@ -178,8 +141,9 @@ class Settler:
                 pass
             if self._producer is not None:
                 self._producer.close()
-        except ProducerGivenUp:
-            _logger.debug("gave up while ending")
+        except ProducerGivenUp as error:
+            if not self._ending.is_set():
+                self._on_crash(error)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
             self._on_crash(error)
 
@@ -201,7 +165,11 @@ class Settler:
     def _take(self, messages: list[Message]) -> bool:
         """Work through the messages in order; False when the last was Stop."""
         batch: list[Settling] = []
+        size_bytes = 0
         for message in messages:
+            if len(batch) >= BATCH_MAX or size_bytes >= BATCH_MAX_BYTES:
+                self._settle(batch)
+                batch, size_bytes = [], 0
             match message:
                 case Delivered():
                     self._ledger.delivered(message.assigned, message.offsets)
@@ -217,7 +185,7 @@ class Settler:
                 case Closing():
                     self._ledger.leave(message.assigned)
                     self._settle(batch)
-                    batch = []
+                    batch, size_bytes = [], 0
                     self._ledger.drop(message.assigned)
                     message.done.set()
                 case Stop():
@@ -227,13 +195,15 @@ class Settler:
                     if assigned_of(message) in self._ledger:
                         self._ledger.finished(assigned_of(message), offset_of(message))
                         batch.append(Settling(message))
+                        size_bytes += size_of(message)
+                    else:
+                        self._count(-1, -size_of(message))
         self._settle(batch)
         return True
 
     def _settle(self, batch: list[Settling]) -> None:
         if not batch and not self._ledger.has_news:
             return
-        self.unsettled = len(batch)
         try:
             self._settle_until_done(batch, apart=())
         except ProducerGivenUp as error:
@@ -247,7 +217,7 @@ class Settler:
             self._on_given_up()
             self._renew_producer()
         finally:
-            self.unsettled = 0
+            self._count(-len(batch), -sum(size_of(each.outcome) for each in batch))
 
     def _settle_until_done(self, batch: Sequence[Settling], apart: Sequence[Settling]) -> None:
         """Settle the batch whatever it takes; `apart` is finished too, and belongs to a later transaction."""
@@ -258,9 +228,12 @@ class Settler:
                 return
             except Aborted as error:
                 failures += 1
-                mended = spared(batch, error.refusals, self._own)
+                refusals = error.refusals
+                if not refusals and failures >= LATE_AFTER and not self._own.intersection(r.topic for r in error.late):
+                    refusals = error.late
+                mended = spared(batch, refusals, self._own, self._config.names)
                 if mended is not None:
-                    self._tell_refusals(batch, error.refusals)
+                    self._tell_refusals(mended, refusals)
                     batch = mended
                     continue
                 if failures >= BISECT_AFTER and len(batch) > 1 and not error.refusals:
@@ -281,6 +254,8 @@ class Settler:
             ours, stale = still_ours(batch, lease)
             if stale:
                 _logger.info("dropped %d outcomes of partitions that left", len(stale))
+                # They count as finished there: nothing of these books may be committed any more.
+                self._ledger.drop({assigned_of(each.outcome) for each in stale})
             open_still = [(assigned_of(each.outcome), offset_of(each.outcome)) for each in apart]
             offsets = self._ledger.to_commit(lease, open_still) if lease.metadata is not None else []
             if not ours and not offsets:

@@ -35,6 +35,7 @@ _REFUSED_FOR_GOOD: Final = frozenset(
         KafkaError._UNKNOWN_PARTITION,
         KafkaError.INVALID_RECORD,
         KafkaError.POLICY_VIOLATION,
+        KafkaError._INVALID_ARG,  # noqa: SLF001
     }
 )
 _logger = logging.getLogger("fairlane.settler")
@@ -45,11 +46,17 @@ class ProducerGivenUp(Exception):
 
 
 class Aborted(Exception):
-    """The transaction was aborted; `refusals` names records that Kafka refused for good, if any was."""
+    """The transaction was aborted.
 
-    def __init__(self, cause: str, refusals: tuple[Refusal, ...] = ()) -> None:
+    Attributes:
+        refusals: records that Kafka refused for good, if any was.
+        late: records that Kafka did not take in time.
+    """
+
+    def __init__(self, cause: str, refusals: tuple[Refusal, ...] = (), late: tuple[Refusal, ...] = ()) -> None:
         super().__init__(cause)
         self.refusals = refusals
+        self.late = late
 
 
 def transactional_properties(connection: Connection, transactional_id: str) -> dict[str, Any]:
@@ -66,6 +73,9 @@ def transactional_properties(connection: Connection, transactional_id: str) -> d
         queue_buffering_max_messages=200_000,
     )
     properties["transactional.id"] = transactional_id
+    # A record that cannot be delivered is told well before the broker ends the transaction, which would cost the
+    # producer. It bounds what a user allows for an enqueue too: librdkafka refuses one longer than the transaction's.
+    properties["message.timeout.ms"] = int(properties["transaction.timeout.ms"]) * 6 // 10
     properties["delivery.report.only.error"] = True
     return properties
 
@@ -90,6 +100,7 @@ class TransactionalProducer:
         self._stopping = stopping
         self._producer = Producer(transactional_properties(connection, transactional_id), logger=_logger)
         self._refusals: list[Refusal] = []
+        self._late: list[Refusal] = []
 
     def init(self) -> None:
         """Register the id; retries until Kafka answers.
@@ -122,8 +133,9 @@ class TransactionalProducer:
                 Kafka has tell which.
         """
         self._refusals.clear()
-        self._call(Call.BEGIN, self._producer.begin_transaction)
+        self._late.clear()
         try:
+            self._call(Call.BEGIN, self._producer.begin_transaction)
             for index, record in records:
                 self._produce(index, record)
             if offsets:
@@ -138,7 +150,7 @@ class TransactionalProducer:
             self._call(Call.COMMIT, partial(self._producer.commit_transaction, CALL_TIMEOUT_S))
         except _MustAbort as cause:
             self._call(Call.ABORT, partial(self._producer.abort_transaction, CALL_TIMEOUT_S))
-            raise Aborted(str(cause), tuple(self._refusals)) from None
+            raise Aborted(str(cause), tuple(self._refusals), tuple(self._late)) from None
 
     def close(self) -> None:
         """Drop what is queued; a transaction that is open is aborted by the broker in time."""
@@ -164,10 +176,18 @@ class TransactionalProducer:
             except KafkaException as error:
                 self._delivered(index, record.topic, error.args[0], None)
                 raise _MustAbort(f"{record.topic}: {error.args[0]}") from error
+            except (TypeError, ValueError) as error:
+                # A record of a handler's that is none: its own outcome pays for it, not the worker.
+                self._refusals.append(Refusal(index, record.topic, "INVALID_RECORD", str(error)))
+                raise _MustAbort(f"{record.topic}: {error}") from error
 
     def _delivered(self, index: int, topic: str, error: KafkaError | None, _message: Message | None) -> None:
-        if error is not None and error.code() in _REFUSED_FOR_GOOD:
+        if error is None:
+            return
+        if error.code() in _REFUSED_FOR_GOOD:
             self._refusals.append(Refusal(index, topic, error.name(), error.str()))
+        elif error.code() == KafkaError._MSG_TIMED_OUT:
+            self._late.append(Refusal(index, topic, error.name(), error.str()))
 
     def _call(self, call: Call, method: Callable[[], Any]) -> None:
         tries = 0

@@ -78,6 +78,7 @@ class FakeConsumer:
         batches: what each poll, with the drain after it, returns; empty ones from then on.
         committed: the group's offset and metadata of a partition; none where it is not named.
         ends: the end of each partition's log; 0 where it is not named.
+        lows: its beginning; 0 where it is not named.
     """
 
     def __init__(
@@ -86,11 +87,13 @@ class FakeConsumer:
         *,
         committed: Mapping[tuple[str, int], tuple[int, str]] | None = None,
         ends: Mapping[tuple[str, int], int] | None = None,
+        lows: Mapping[tuple[str, int], int] | None = None,
     ) -> None:
         self._batches = [list(batch) for batch in batches]
         self._rest: list[Message] = []
         self._committed = dict(committed or {})
         self._ends = dict(ends or {})
+        self._lows = dict(lows or {})
         self.patiences_s: list[float] = []
         self.calls: list[tuple[str, list[tuple[str, int, int]]]] = []
         self.before_metadata: Callable[[], object] = lambda: None
@@ -145,9 +148,8 @@ class FakeConsumer:
 
     def offsets_for_times(self, places: Sequence[TopicPartition], timeout: float = 0) -> list[TopicPartition]:
         # The earliest is asked for by -2, the latest by -1.
-        return [
-            TopicPartition(
-                each.topic, each.partition, 0 if each.offset == -2 else self._ends.get((each.topic, each.partition), 0)
-            )
-            for each in places
-        ]
+        found = []
+        for each in places:
+            bounds = self._lows if each.offset == -2 else self._ends
+            found.append(TopicPartition(each.topic, each.partition, bounds.get((each.topic, each.partition), 0)))
+        return found

@@ -16,7 +16,8 @@ from fairlane.consumer.delivery import Assigned
 from fairlane.consumer.feed import Feed
 from fairlane.consumer.positions import PositionsUnknown
 from fairlane.consumer.reader import ConsumerLost, Reader
-from fairlane.consumer.settler import Closing, Delivered, ReachedEnd, Settler
+from fairlane.consumer.settler import Settler
+from fairlane.consumer.to_settler import Closing, Delivered, ReachedEnd
 from fairlane.topics.clock import now_ms
 
 LANE = ("shop.p5", 0)

@@ -30,7 +30,8 @@ def task(task_type: str = "send", **fields: Any) -> Task:
     chosen: dict[str, Any] = {
         "id": "t-1",
         "payload": b"{}",
-        "value": b"{}",
+        "value": b'{"type":"%s","payload":{}}' % task_type.encode(),
+        "form": "bare",
         "priority": 5,
         "lane": "shop.p5",
         "origin": Origin("shop.p5", 0, 7),
