@@ -166,7 +166,7 @@ class Attempts:
         return await call()
 
     def _to_record(self, task: Task) -> OutboxRecord:
-        topic = routing.topic_for(task, self._names, self._config.tiers, now_ms())
+        topic = routing.first_topic(task, self._names, self._config.tiers, now_ms())
         traced, span = tracing.start_send(task, topic)
         tracing.end_send(span)
         return OutboxRecord(topic, traced.value, traced.key, tuple(wire.encode(traced)))

@@ -50,7 +50,6 @@ ENQUEUE_TIMEOUT_S: Final = 30.0
 _REPORT_GRACE_S: Final = 10.0
 """How much later than its timeout the report of a task may come."""
 
-_JUST_NOW_MS: Final = 1_000
 _WAKE_AFTER: Final = 1_000
 _CHUNK: Final = 500
 """How many tasks are sent in one go before an event loop gets its turn."""
@@ -165,7 +164,7 @@ class TaskProducer:
         client = self._slot.get()
         moment_ms = now_ms()
         tasks, replies = yield from self._expect_replies(parcels)
-        topics = [routing.topic_for(task, self.names, self._tiers, _said_at_ms(task, moment_ms)) for task in tasks]
+        topics = [routing.first_topic(task, self.names, self._tiers, moment_ms) for task in tasks]
         unknown = client.unknown_topics(dict.fromkeys(topics))
         if unknown:
             yield Blocking(partial(client.verify, unknown))
@@ -246,15 +245,6 @@ class TaskProducer:
         task = parcel.task
         trail = Trail(task.id, task.type, shipment.topics[index], place[0], place[1], moment_ms, reply)
         return TaskHandle(trail, self._results, parcel.load)
-
-
-def _said_at_ms(task: Task, moment_ms: int) -> int:
-    """The moment that the task's delay counts from.
-
-    A task that was made just now with a delay of exactly a tier's goes there, though a millisecond has gone by: one hop
-    instead of twelve.
-    """
-    return task.enqueued_ms if 0 <= moment_ms - task.enqueued_ms <= _JUST_NOW_MS else moment_ms
 
 
 def _end_spans(shipment: Shipment, spans: Mapping[int, Span]) -> None:

@@ -202,6 +202,7 @@ def test_a_queue_without_topics_is_unknown_at_once_and_known_once_they_are_made(
     assert caught.value.topic == names.lane(3)
     admin = AdminClient({"bootstrap.servers": kafka})
     admin.create_topics([NewTopic(names.lane(3), 1, 1)])[names.lane(3)].result(20)
+    wait_until(lambda: names.lane(3) in admin.list_topics(timeout=10).topics, "the broker knows the topic")
     assert producer.enqueue(parcel(a_task(names))).offset == 0
     producer.close()
     admin.delete_topics([names.lane(3)])[names.lane(3)].result(20)

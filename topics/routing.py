@@ -8,9 +8,12 @@ durable place of every delay shorter than the second one: it is read through and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from fairlane.topics.names import Lane, QueueNames, Tier
 from fairlane.topics.task import Task
+
+JUST_NOW_MS: Final = 1_000
 
 
 def tier_for(remaining_ms: int, tiers: Sequence[Tier]) -> Tier:
@@ -32,6 +35,16 @@ def topic_for(task: Task, names: QueueNames, tiers: Sequence[Tier], now_ms: int)
     """The topic that the task's record goes to at `now_ms`: its lane, or a tier while it is not due."""
     remaining_ms = task.not_before_ms - now_ms
     return names.tier(tier_for(remaining_ms, tiers)) if remaining_ms > 0 else task.lane
+
+
+def first_topic(task: Task, names: QueueNames, tiers: Sequence[Tier], now_ms: int) -> str:
+    """The topic that a new task's record goes to at `now_ms`.
+
+    Its delay counts from when it was made. A task that was made just now, with a delay of exactly a tier's, goes there,
+    though a millisecond has gone by since: one hop instead of twelve.
+    """
+    made_just_now = 0 <= now_ms - task.enqueued_ms <= JUST_NOW_MS
+    return topic_for(task, names, tiers, task.enqueued_ms if made_just_now else now_ms)
 
 
 def lane_for(priority: int, lanes: Sequence[Lane]) -> Lane:
