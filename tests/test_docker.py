@@ -1,0 +1,97 @@
+"""The compose file, for real: it comes up, it scales, it loses a worker and no task, its traces are in the viewer.
+
+What do these tests do? They run docker-compose.yml unchanged, as a project of its own on free ports, and look at it
+from outside: through its Kafka, its viewer and the engine. They share the project and run in order: each begins with
+the state that the one before it left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from compose_project import ComposeProject, docker, eventually
+from queue_census import Census
+
+from fairlane.topics.events import Heartbeat
+from fairlane.topics.names import DEFAULT_PARTITIONS, DEFAULT_TIERS, LEVELS, QueueNames
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
+
+NAMES = QueueNames("shop")
+PARTITIONS = DEFAULT_PARTITIONS * (len(LEVELS) + len(DEFAULT_TIERS))
+ENOUGH = 100
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[ComposeProject]:
+    project = ComposeProject()
+    try:
+        project.compose("up", "--build", "--wait", timeout_s=550)
+        yield project
+    finally:
+        project.compose("down", "--volumes", "--remove-orphans")
+    assert not project.leftovers()
+
+
+@pytest.fixture(scope="module")
+def census(project: ComposeProject) -> Census:
+    return Census(project.bootstrap, NAMES)
+
+
+def shared_out(census: Census, workers: int) -> dict[str, Heartbeat] | None:
+    """The workers, once there are so many and each has its part of all partitions."""
+    alive = census.live_workers()
+    held = [len(beat.partitions) for beat in alive.values()]
+    return alive if len(alive) == workers and min(held) > 0 and sum(held) == PARTITIONS else None
+
+
+def test_up_waits_until_everything_works(project: ComposeProject) -> None:
+    (topics,) = project.containers("topics", stopped=True)
+    assert topics["State"]["ExitCode"] == 0
+    assert len(project.containers("worker")) == 2
+    for service in ("kafka", "worker"):
+        for container in project.containers(service):
+            assert container["State"]["Health"]["Status"] == "healthy"
+
+
+def test_what_is_published_is_published_on_loopback(project: ComposeProject) -> None:
+    found = [each for service in ("kafka", "worker", "producer", "jaeger") for each in project.containers(service)]
+    bindings = [binding for each in found for port in each["HostConfig"]["PortBindings"].values() for binding in port]
+    assert {binding["HostIp"] for binding in bindings} == {"127.0.0.1"}
+
+
+def test_a_third_worker_takes_its_part(project: ComposeProject, census: Census) -> None:
+    project.compose("up", "--detach", "--wait", "--no-recreate", "--scale", "worker=3")
+    alive = eventually(lambda: shared_out(census, 3), "three workers share the partitions", 60)
+    assert alive.keys() == {container["Config"]["Hostname"] for container in project.containers("worker")}
+
+
+def test_every_task_ends_once_though_a_worker_is_killed_amid_them(project: ComposeProject, census: Census) -> None:
+    eventually(lambda: len(census.ends()) >= ENOUGH, f"{ENOUGH} tasks ended", 60)
+    victim = project.containers("worker")[0]
+    docker("kill", "--signal", "KILL", victim["Id"])
+    alive = eventually(lambda: shared_out(census, 2), "two workers share the partitions", 60)
+    assert victim["Config"]["Hostname"] not in alive
+    project.compose("stop", "producer")
+
+    enqueued = census.enqueued()
+    eventually(lambda: enqueued.keys() <= census.ends().keys(), "every task that was enqueued ended", 120)
+    ends = census.ends()
+    assert all(len(origins) == 1 for origins in enqueued.values())
+    assert all(len(ends[task_id]) == 1 for task_id in enqueued)
+
+
+def test_the_life_of_a_task_is_in_the_viewer(project: ComposeProject, census: Census) -> None:
+    done = [event for (event,) in census.ends().values() if event.state == "completed" and event.attempt == 1]
+    # The first one: spans are exported in batches, and the worker that was killed took its last ones with it.
+    task = min(done, key=lambda event: event.finished_ms)
+    wanted = {f"send {task.lane}", f"process {task.lane}"}
+    eventually(lambda: wanted <= set(project.traces(task.trace_id)), f"trace {task.trace_id} has {wanted}", 30)
+
+
+def test_a_worker_that_is_stopped_drains(project: ComposeProject) -> None:
+    running = {container["Id"] for container in project.containers("worker")}
+    project.compose("stop", "worker")
+    ended = {each["Id"]: each["State"]["ExitCode"] for each in project.containers("worker", stopped=True)}
+    assert {ended[container] for container in running} == {0}
