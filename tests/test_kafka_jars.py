@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import stat
+import subprocess
 import sys
 import threading
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,11 +18,12 @@ import pytest
 from fairlane.kafka import jar_pins
 from fairlane.kafka.archive import with_archive
 from fairlane.kafka.broker import Runtime, environment
-from fairlane.kafka.errors import ExtraMissing, JarMismatch, LockBusy, NoJava, PlaceUnusable, RegistryUnreachable
+from fairlane.kafka.errors import JarMismatch, LockBusy, NoJava, PlaceUnusable, RegistryUnreachable
 from fairlane.kafka.jar_pins import KAFKA_VERSION
-from fairlane.kafka.jars import KAFKA, Pin, distribution_at, ensure_jars, jgo_fetch
+from fairlane.kafka.jars import KAFKA, Pin, distribution_at, ensure_jars
 from fairlane.kafka.java import Java, bundled_java, find_java, java_major
 from fairlane.kafka.locks import locked
+from fairlane.kafka.maven import MavenJars
 from fairlane.kafka.places import cache_dir, check_name, state_dir
 from fairlane.kafka.repin import rewritten
 from fairlane.topics.errors import UsageError
@@ -150,8 +154,8 @@ def closed_port() -> int:
 
 def test_an_unreachable_registry_says_which_and_why_and_what_to_do(environ: dict[str, str], closed_port: int) -> None:
     registry = f"http://127.0.0.1:{closed_port}/maven2"
-    with pytest.raises(RegistryUnreachable) as raised:
-        ensure_jars(environ, pins=PINS, fetch=jgo_fetch({"test": registry}, timeout_s=5))
+    with closing(MavenJars({"test": registry}, timeout_s=5)) as jars, pytest.raises(RegistryUnreachable) as raised:
+        ensure_jars(environ, pins=PINS, fetch=jars)
     assert raised.value.registries == (registry,)
     assert "refused" in raised.value.detail.lower()
     assert "HTTPS_PROXY" in str(raised.value)
@@ -180,18 +184,27 @@ def test_a_missing_or_cut_off_jar_is_an_unreachable_registry(environ: dict[str, 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            fetch = jgo_fetch({"test": f"http://127.0.0.1:{server.server_port}"}, timeout_s=5)
-            with pytest.raises(RegistryUnreachable):
-                ensure_jars(environ, pins=pins, fetch=fetch)
+            registry = {"test": f"http://127.0.0.1:{server.server_port}"}
+            with closing(MavenJars(registry, timeout_s=5)) as jars, pytest.raises(RegistryUnreachable):
+                ensure_jars(environ, pins=pins, fetch=jars)
         finally:
             server.shutdown()
     assert files_of(Path(environ["FAIRLANE_CACHE_DIR"])) == set()
 
 
-def test_without_the_extra_the_error_names_it(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "jgo.config", None)
-    with pytest.raises(ExtraMissing, match=r"pip install 'fairlane\[embedded\]'"):
-        ensure_jars(environ, pins=PINS)
+WITHOUT_THE_EXTRA = """
+import os, sys
+sys.modules["jgo"] = None
+from fairlane.kafka.jars import ensure_jars
+ensure_jars(os.environ)
+"""
+
+
+def test_without_the_extra_the_error_names_it(environ: dict[str, str]) -> None:
+    code = [sys.executable, "-c", WITHOUT_THE_EXTRA]
+    done = subprocess.run(code, env={**os.environ, **environ}, capture_output=True, text=True, timeout=60, check=False)
+    assert "ExtraMissing" in done.stderr
+    assert "pip install 'fairlane[embedded]'" in done.stderr
 
 
 def no_wheel() -> Path | None:

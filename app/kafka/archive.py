@@ -19,7 +19,7 @@ from typing import Final
 
 from fairlane.kafka.broker import Runtime, java_flags
 from fairlane.kafka.cluster import start_cluster
-from fairlane.kafka.errors import LockBusy
+from fairlane.kafka.errors import BrokerDied, LockBusy
 from fairlane.kafka.guarded import guarded_group
 from fairlane.kafka.java import Java
 from fairlane.kafka.locks import locked
@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 _AOT_CACHE_SINCE: Final = 25
 """JEP 514; before it, an archive of application classes (JEP 350)."""
+_READY_S: Final = 30.0
 _WRITING_S: Final = 60.0
 _KEPT: Final = 4
 _ENDED_AS_ASKED: Final = 128 + signal.SIGTERM
@@ -37,17 +38,21 @@ _ENDED_AS_ASKED: Final = 128 + signal.SIGTERM
 def with_archive(runtime: Runtime, say: Callable[[str], None] = _log.info) -> Runtime:
     """`runtime` with a start-up archive, made the first time (some seconds); as it is if there can be none."""
     path = runtime.distribution.directory / f"start-{_identity(runtime.java)}.archive"
-    if not path.exists():
-        try:
+    try:
+        if not path.exists():
             with locked(runtime.distribution.directory / "archive.lock", 0):
                 if not path.exists():
                     say("Preparing Kafka's start-up archive (some seconds, once): it will start in half the time")
                     _make(runtime, path)
-        except LockBusy:
-            # Somebody else is making it. A start without it is sooner than waiting.
+        # An empty file says that this Java cannot make one.
+        if path.stat().st_size == 0:
             return runtime
-    # An empty file says that it was tried here and could not be made.
-    if path.stat().st_size == 0:
+    except LockBusy:
+        # Somebody else is making it. A start without it is sooner than waiting.
+        return runtime
+    except (EmbeddedKafkaError, OSError) as error:
+        # If it is more than the archive that fails, the start that follows says so.
+        _log.info("Kafka starts without a start-up archive: %s", str(error).partition("\n")[0])
         return runtime
     return replace(runtime, archive=path, flags=(_use(runtime.java, path),))
 
@@ -60,18 +65,21 @@ def _make(runtime: Runtime, path: Path) -> None:
     try:
         with guarded_group([scratch]) as group:
             noting = replace(runtime, flags=(_note(runtime.java, written),))
-            cluster = start_cluster(noting, brokers=1, port=0, data_dir=scratch / "data", process_group=group)
+            cluster = start_cluster(
+                noting, brokers=1, port=0, data_dir=scratch / "data", process_group=group, timeout_s=_READY_S
+            )
             cluster.stop(_WRITING_S)
         # Java 17 does not survive an archive that was cut off: nothing but a whole one, on the disk, gets the name.
-        if cluster.brokers[1].exit_status() != _ENDED_AS_ASKED or not written.exists():
-            raise OSError("Java did not write it")
-        with written.open("rb") as archive:
-            os.fsync(archive.fileno())
-        written.replace(path)
-        _prune(path)
-    except (EmbeddedKafkaError, OSError) as error:
-        _log.warning("Kafka starts without a start-up archive: %s", error)
+        if cluster.brokers[1].exit_status() == _ENDED_AS_ASKED and written.exists():
+            with written.open("rb") as archive:
+                os.fsync(archive.fileno())
+            written.replace(path)
+            _prune(path)
+        else:
+            path.touch()
+    except BrokerDied:
         path.touch()
+        raise
     finally:
         written.unlink(missing_ok=True)
         shutil.rmtree(scratch, ignore_errors=True)

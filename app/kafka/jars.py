@@ -10,13 +10,14 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from fairlane.kafka.errors import ExtraMissing, JarMismatch, RegistryUnreachable
+from fairlane.kafka.errors import ExtraMissing, JarMismatch
 from fairlane.kafka.jar_pins import KAFKA_VERSION, PINS
 from fairlane.kafka.locks import locked
 from fairlane.kafka.places import cache_dir, writing
@@ -26,7 +27,6 @@ _log = logging.getLogger(__name__)
 _LOCK_TIMEOUT_S: Final = 600.0
 """A first download over a slow line by another process."""
 _PARALLEL: Final = 8
-_REQUEST_TIMEOUT_S: Final = 30
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ def ensure_jars(
         scratch.mkdir()
         try:
             say(f"Fetching Apache Kafka {KAFKA_VERSION} into {cache} (41 MB, once)")
-            _fetch_all(distribution.pins, fetch or _with_jgo(environ), scratch)
+            with nullcontext(fetch) if fetch else _from_the_registry(environ) as fetch_jar:
+                _fetch_all(distribution.pins, fetch_jar, scratch)
             shutil.rmtree(distribution.directory, ignore_errors=True)
             (scratch / "whole").replace(distribution.directory)
         finally:
@@ -141,54 +142,11 @@ def _fetch_all(pins: Sequence[Pin], fetch: Fetch, scratch: Path) -> None:
             os.fsync(jar.fileno())
 
 
-def _with_jgo(environ: Mapping[str, str]) -> Fetch:
-    """Fetching by jgo, which is asked for single artifacts: what belongs together is in `jar_pins`.
-
-    Its EnvironmentBuilder would fetch a JDK as well, to sort jars into a class path and a module path.
-    """
+@contextmanager
+def _from_the_registry(environ: Mapping[str, str]) -> Iterator[Fetch]:
     try:
-        from jgo.config import GlobalSettings
-    except ImportError:
-        raise ExtraMissing("jgo") from None
-    repositories: dict[str, str] = dict(GlobalSettings.load().repositories)
-    local = Path(environ.get("M2_REPO") or Path.home() / ".m2" / "repository")
-    return jgo_fetch(repositories, local=local)
-
-
-def jgo_fetch(
-    repositories: Mapping[str, str], *, local: Path | None = None, timeout_s: int = _REQUEST_TIMEOUT_S
-) -> Fetch:
-    """A Fetch through jgo.
-
-    Args:
-        repositories: Maven repositories by name; none means Maven Central.
-        local: a Maven repository on this disk that is looked into first, and never written.
-        timeout_s: how long one request may take to answer.
-    """
-    import requests
-    from jgo.maven import MavenContext
-
-    def fetch(coordinate: str, scratch: Path) -> Path:
-        context: Any = MavenContext(
-            repo_cache=scratch,
-            local_repos=[local] if local else [],
-            remote_repos=dict(repositories) or None,
-            timeout=timeout_s,
-        )
-        group, artifact, version = coordinate.split(":")
-        try:
-            return Path(context.project(group, artifact).at_version(version).artifact().resolve())
-        # RuntimeError is jgo's "not found in any repository".
-        except (requests.RequestException, RuntimeError) as error:
-            detail = _reason(error)
-        # Out of the except clause: a chained exception would keep the open connection alive that its frames hold.
-        raise RegistryUnreachable(coordinate, tuple(context.remote_repos.values()), detail)
-
-    return fetch
-
-
-def _reason(error: Exception) -> str:
-    """The innermost cause in one line: requests wraps it three deep."""
-    while error.__context__ is not None and isinstance(error.__context__, Exception):
-        error = error.__context__
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        from fairlane.kafka import maven
+    except ImportError as error:
+        raise ExtraMissing(error.name or "jgo") from None
+    with closing(maven.from_settings(environ)) as jars:
+        yield jars
