@@ -25,6 +25,7 @@ from rich.control import Control
 from rich.live import Live
 
 from fairlane.monitor.screen import screen
+from fairlane.monitor.show import age
 from fairlane.monitor.snapshot import Watcher
 from fairlane.monitor.stats import Stats
 from fairlane.topics.clock import now_ms
@@ -34,6 +35,8 @@ _TICK_S: Final = 0.25
 """How soon a key or a new size of the terminal is answered to."""
 _QUIT: Final = b"qQ\x03\x04"
 _JOIN_S: Final = 1.0
+_PATIENCE_MS: Final = 2_000
+"""How much later than it should be a snapshot may come before its age is worth a line."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def watch(watcher: Watcher, console: Console, interval_s: float) -> None:
                         width=console.width,
                         height=console.height,
                         clock=_clock(look.stats, interval_s),
-                        note=look.problem,
+                        note=note(look, now_ms(), interval_s),
                     ),
                     refresh=True,
                 )
@@ -107,6 +110,15 @@ def watch(watcher: Watcher, console: Console, interval_s: float) -> None:
         pass
     finally:
         collector.stop()
+
+
+def note(look: Look, now_ms: int, interval_s: float) -> str:
+    """What must be seen beside the numbers: that they are old, and why as far as it is known; "" if they are not."""
+    old_ms = now_ms - look.stats.at_ms
+    if not look.problem and old_ms < interval_s * 1_000 + _PATIENCE_MS:
+        return ""
+    why = f": {look.problem}" if look.problem else ", Kafka has not answered since"
+    return f"These numbers are {age(old_ms)} old{why}"
 
 
 def _clock(stats: Stats, interval_s: float) -> str:

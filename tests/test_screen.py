@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from fairlane.monitor.live import Look, note
 from fairlane.monitor.screen import allot, contract_lines, report, screen
 from fairlane.monitor.section import Column, Section
 from fairlane.monitor.stats import Rates, RunningStats, Stats, TopicStats, TypeStats, WorkerStats
@@ -86,6 +88,19 @@ def test_what_does_not_fit_is_counted() -> None:
 
 def test_a_problem_stays_in_sight() -> None:
     assert any(line.startswith("! Kafka did not answer") for line in drawn(80, 10, "Kafka did not answer"))
+
+
+@pytest.mark.parametrize(
+    ("old_ms", "problem", "said"),
+    [
+        (1_500, "", ""),
+        (9_000, "", "These numbers are 9s old, Kafka has not answered since"),
+        (9_000, "no such queue", "These numbers are 9s old: no such queue"),
+        (500, "no such queue", "These numbers are 0s old: no such queue"),
+    ],
+)
+def test_old_numbers_are_said_to_be_old(old_ms: int, problem: str, said: str) -> None:
+    assert note(Look(STATS, problem), STATS.at_ms + old_ms, interval_s=1.0) == said
 
 
 def test_the_contract_lines_are_the_briefs() -> None:
