@@ -69,13 +69,20 @@ class Scanner:
         timeout_s: how long everything that is read with it may take together, seconds.
         group: whose commits can be asked for; it is not joined.
         fetch_bytes: how much of one partition is asked for at once; small where only the first records matter.
+        ahead: how many records of a partition are read ahead; few where only the first matter.
 
     Raises:
         KafkaUnreachable: no broker answered within the time.
     """
 
     def __init__(
-        self, connection: Connection, *, timeout_s: float, group: str = _NO_GROUP, fetch_bytes: int = 1_048_576
+        self,
+        connection: Connection,
+        *,
+        timeout_s: float,
+        group: str = _NO_GROUP,
+        fetch_bytes: int = 1_048_576,
+        ahead: int = 100_000,
     ) -> None:
         self._connection = connection
         self._timeout_s = timeout_s
@@ -89,6 +96,7 @@ class Scanner:
                 auto_offset_reset="earliest",
                 fetch_wait_max_ms=5,
                 fetch_message_max_bytes=fetch_bytes,
+                queued_min_messages=ahead,
             ),
             logger=KAFKA_LOG,
         )

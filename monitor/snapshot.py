@@ -93,7 +93,7 @@ class Watcher:
         self._given = (lanes, tiers)
         self._offsets = Offsets(connection, timeout_s=timeout_s)
         self._log = Scanner(connection, timeout_s=timeout_s, group=names.group)
-        self._heads = Scanner(connection, timeout_s=min(2.0, timeout_s), fetch_bytes=_HEADS_FETCH_BYTES)
+        self._heads = Scanner(connection, timeout_s=min(2.0, timeout_s), fetch_bytes=_HEADS_FETCH_BYTES, ahead=100)
         self._topics: dict[str, int] = {}
         self._topics_ms = -TOPICS_REFRESHED_MS
         self._roster = Roster()
