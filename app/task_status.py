@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fairlane.consumer import offset_map
 from fairlane.monitor.lookup import find_task
 from fairlane.topics.connection import Connection
 from fairlane.topics.events import StatusEvent
@@ -37,25 +38,5 @@ def status_of(
         KafkaUnreachable: no broker answered.
         QueueUnknown: there is no such queue.
     """
-    view = find_task(connection, names, task_id, now_ms=now_ms, lanes=lanes, tiers=tiers)
-    place = view.place
-    return StatusEvent(
-        id=view.id,
-        type=view.type,
-        state=view.state,
-        lane=view.lane,
-        attempt=view.attempt,
-        max_attempts=view.max_attempts,
-        enqueued_ms=view.enqueued_ms,
-        started_ms=view.started_ms,
-        finished_ms=view.finished_ms,
-        due_ms=view.due_ms,
-        worker=view.worker,
-        topic=place.topic if place else "",
-        partition=place.partition if place else -1,
-        offset=place.offset if place else -1,
-        trace_id=view.trace_id,
-        reason=view.reason,
-        error=view.error,
-        result=view.result,
-    )
+    view = find_task(connection, names, task_id, now_ms=now_ms, lanes=lanes, tiers=tiers, read_map=offset_map.decode)
+    return view.to_event()
