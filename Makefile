@@ -7,12 +7,15 @@ SOURCES := $(shell find app topics producer consumer monitor -name '*.py' 2>/dev
 PYTEST := PYTHONSAFEPATH=1 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: bench help setup check lint types test test-docker fmt requirements kafka-jars clean
+.PHONY: bench help setup demo check lint types test test-docker fmt requirements kafka-jars clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## make .venv with fairlane, its tools and everything the tests need
+
+demo: $(STAMP)  ## see it all once on a real Kafka, in half a minute; make demo ARGS=--keep leaves Kafka up to play with
+	@$(BIN)/fairlane demo $(ARGS)
 
 # The list of files is part of the stamp: a strict editable install does not see a new file by itself.
 .PHONY: sources

@@ -215,7 +215,10 @@ class Scanner:
         error = message.error()
         assert error is not None
         if error.code() == KafkaError._PARTITION_EOF:
-            open_partitions.discard(partition)
-            self.ends[partition] = message.offset() or 0
+            # A partition that goes on growing while others are read ends again and again: what counts is the first
+            # end, since the records after it were not handed out.
+            if partition in open_partitions:
+                open_partitions.discard(partition)
+                self.ends[partition] = message.offset() or 0
         elif error.code() not in _UNREACHABLE and not error.retriable():
             raise KafkaRefused(error.name(), error.str())

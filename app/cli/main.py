@@ -13,6 +13,7 @@ import typer
 
 import fairlane
 from fairlane.cli import dlq, enqueue, kafka, monitor, topics
+from fairlane.cli.demo import demo
 from fairlane.cli.status import status
 from fairlane.cli.worker import worker
 from fairlane.topics.errors import FairlaneError
@@ -29,6 +30,7 @@ app.add_typer(kafka.app)
 app.add_typer(topics.app)
 app.command(cls=enqueue.EnqueueCommand)(enqueue.enqueue)
 app.add_typer(dlq.app)
+app.command()(demo)
 app.command()(status)
 app.command()(worker)
 app.add_typer(monitor.app)
