@@ -18,6 +18,7 @@ from confluent_kafka import KafkaException, Producer
 
 from fairlane.consumer.config import WorkerConfig
 from fairlane.topics import events
+from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.clock import now_ms
 from fairlane.topics.events import Heartbeat
 
@@ -51,7 +52,9 @@ class Pulse:
             concurrency=config.concurrency,
             transactional_id=config.transactional_id_prefix,
         )
-        self._producer = Producer(config.connection.producer(linger_ms=0, message_timeout_ms=5_000), logger=_logger)
+        self._producer = Producer(
+            config.connection.producer(linger_ms=0, message_timeout_ms=5_000), logger=librdkafka_log
+        )
 
     async def run(self) -> None:
         """Beat until cancelled."""

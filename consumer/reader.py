@@ -25,6 +25,7 @@ from fairlane.consumer.flow import Flow, Limit, limits_by_weight
 from fairlane.consumer.intake import Intake
 from fairlane.consumer.positions import Position, Positions, PositionsUnknown, as_before
 from fairlane.consumer.settler import Settler
+from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.clock import now_ms
 
 _logger = logging.getLogger("fairlane.reader")
@@ -110,7 +111,7 @@ class Reader:
             self._on_crash(error)
 
     def _read(self) -> None:
-        consumer = Consumer(self._properties(), logger=_logger)
+        consumer = Consumer(self._properties(), logger=librdkafka_log)
         topics = [lane.topic for lane in self._config.lanes] + list(self._config.tier_of())
         try:
             consumer.subscribe(topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)

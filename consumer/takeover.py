@@ -19,6 +19,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.transaction import transactional_properties
 from fairlane.topics import events
+from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.clock import now_ms
 from fairlane.topics.events import Heartbeat
 
@@ -87,7 +88,7 @@ class TakeOver:
     def _run(self) -> None:
         properties = self._config.connection.consumer(isolation_level="read_uncommitted")
         properties |= {"group.id": f"{self._config.names.group}-takeover", "auto.offset.reset": "earliest"}
-        consumer = Consumer(properties, logger=_logger)
+        consumer = Consumer(properties, logger=librdkafka_log)
         try:
             consumer.assign([TopicPartition(self._config.names.workers, 0, OFFSET_BEGINNING)])
             while not self._stopping.is_set():
@@ -118,7 +119,7 @@ class TakeOver:
         """Say that it is gone, so that nobody takes it again; its counters stay."""
         gone = msgspec.structs.replace(beat, state="stopped", running=0, running_tasks=(), partitions=())
         self._beats[beat.worker] = gone
-        producer = Producer(self._config.connection.producer(message_timeout_ms=5_000), logger=_logger)
+        producer = Producer(self._config.connection.producer(message_timeout_ms=5_000), logger=librdkafka_log)
         producer.produce(self._config.names.workers, events.encode(gone), beat.worker.encode())
         producer.flush(5.0)
 
@@ -127,9 +128,9 @@ def _end_transaction(config: WorkerConfig, transactional_id: str, stopping: Call
     if stopping():
         return
     try:
-        Producer(transactional_properties(config.connection, transactional_id), logger=_logger).init_transactions(
-            TAKE_TIMEOUT_S
-        )
+        Producer(
+            transactional_properties(config.connection, transactional_id), logger=librdkafka_log
+        ).init_transactions(TAKE_TIMEOUT_S)
         _logger.info("ended what a dead worker left open", extra={"transactional_id": transactional_id})
     except KafkaException as error:
         _logger.info("could not end what %s left open: %s", transactional_id, error.args[0])

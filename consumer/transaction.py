@@ -18,6 +18,7 @@ from fairlane.consumer.assignment import Lease
 from fairlane.consumer.ledger import OffsetToCommit
 from fairlane.consumer.settle_records import Record
 from fairlane.consumer.settlement import Call, ErrorFlags, Next, Refusal, after
+from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
 
 CALL_TIMEOUT_S: Final = 10.0
@@ -98,7 +99,7 @@ class TransactionalProducer:
     def __init__(self, connection: Connection, transactional_id: str, stopping: Callable[[], bool]) -> None:
         self.transactional_id = transactional_id
         self._stopping = stopping
-        self._producer = Producer(transactional_properties(connection, transactional_id), logger=_logger)
+        self._producer = Producer(transactional_properties(connection, transactional_id), logger=librdkafka_log)
         self._refusals: list[Refusal] = []
         self._late: list[Refusal] = []
 

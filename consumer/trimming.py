@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Partition
+from fairlane.topics.client_log import librdkafka_log
 
 _logger = logging.getLogger("fairlane.trimming")
 
@@ -63,7 +64,7 @@ class Trimming:
             return 0
         # A consumer that joins nothing: AdminClient.list_consumer_group_offsets has crashed the process.
         properties = self._config.connection.consumer() | {"group.id": self._config.names.group}
-        consumer = Consumer(properties, logger=_logger)
+        consumer = Consumer(properties, logger=librdkafka_log)
         try:
             committed = self._committed(consumer)
             older = self._older(consumer, committed, now_ms - round(self._config.keep_s * 1000))
@@ -96,7 +97,7 @@ class Trimming:
     def _delete(self, found: Mapping[Partition, int]) -> int:
         if not found:
             return 0
-        admin = AdminClient(self._config.connection.admin(), logger=_logger)
+        admin = AdminClient(self._config.connection.admin(), logger=librdkafka_log)
         places = [TopicPartition(*partition, offset) for partition, offset in found.items()]
         for place, answer in admin.delete_records(places, request_timeout=TIMEOUT_S).items():
             try:

@@ -184,6 +184,20 @@ def test_a_second_signal_ends_at_once_and_loses_nothing(queue: WorkingQueue, tmp
     assert event.attempt == 1
 
 
+def test_a_supervised_worker_comes_back_under_its_own_id_after_a_kill(queue: WorkingQueue, tmp_path: Path) -> None:
+    """Until the session of the dead one ends, Kafka refuses its id to the new one, fatally; it asks until then."""
+    send_work(queue, 2_000)
+    with worker_processes(queue, APP, tmp_path) as workers:
+        workers.start("a", "--name", "one", "--instance-id", "one")
+        queue.wait_ended(200)
+        workers.signal("a", signal.SIGKILL)
+        workers.start("b", "--name", "one", "--instance-id", "one")
+        queue.wait_ended(2_000)
+        wait_until(lambda: not queue.lag(), "lag 0")
+        assert workers.stop_all() == {"b": 0}
+    assert_one_outcome_each(queue, 2_000)
+
+
 def test_partitions_that_are_added_while_workers_run_are_worked_on(queue: WorkingQueue, tmp_path: Path) -> None:
     send_work(queue, 500)
     with worker_processes(queue, APP, tmp_path) as workers:
