@@ -19,6 +19,7 @@ from fairlane.consumer.context import Context, current
 from fairlane.consumer.delivery import Delivery
 from fairlane.consumer.handlers import Handler, Handlers, Middleware
 from fairlane.consumer.outcome import Completed, Dead, Expired, HandedBack, OutboxRecord, Outcome, Retrying
+from fairlane.consumer.retry import RetryPolicy
 from fairlane.consumer.threads import Interrupted, Threads
 from fairlane.consumer.verdict import AttemptTimeout, NoHandler, failed, unfit
 from fairlane.topics import routing, tracing, wire
@@ -52,6 +53,13 @@ class Attempts:
     async def run(self, delivery: Delivery) -> Outcome:
         """Run the handler of a task; returns what it led to."""
         started_ms = now_ms()
+        try:
+            return await self._run(delivery, started_ms)
+        except BaseException as error:  # noqa: BLE001 - a validator or a span processor of the user's may do anything
+            handler = self._handlers.get(delivery.task.type)
+            return self._failed(delivery, handler.retry if handler is not None else RetryPolicy(), error, started_ms)
+
+    async def _run(self, delivery: Delivery, started_ms: int) -> Outcome:
         task = delivery.task
         if task.expires_ms and started_ms >= task.expires_ms:
             return Expired(delivery, started_ms)
@@ -107,11 +115,10 @@ class Attempts:
             result = await self._timed(handler, arguments, context, timeout_s)
             encoded = handler.signature.dump_result(result)
         except BaseException as error:  # noqa: BLE001 - every way to fail has an outcome
-            if self.leaving and isinstance(error, asyncio.CancelledError):
-                return HandedBack(delivery, now_ms())
-            processing.failed(error)
-            unit = random.random()  # noqa: S311 - jitter, not secrecy
-            return failed(delivery, handler.retry, error, started_ms=started_ms, now_ms=now_ms(), unit=unit)
+            outcome = self._failed(delivery, handler.retry, error, started_ms)
+            if not isinstance(outcome, HandedBack):
+                processing.failed(error)
+            return outcome
         finally:
             current.reset(token)
         finished_ms = now_ms()
@@ -120,6 +127,13 @@ class Attempts:
             info = ErrorInfo("ResultTooLarge", f"the result has {len(encoded)} bytes, the limit is {limit}")
             return Dead(delivery, started_ms, finished_ms, "result_too_large", info)
         return Completed(delivery, started_ms, finished_ms, encoded, context.outbox)
+
+    def _failed(self, delivery: Delivery, policy: RetryPolicy, error: BaseException, started_ms: int) -> Outcome:
+        if self.leaving and (isinstance(error, asyncio.CancelledError) or _is_cancelled()):
+            # Whatever a handler makes of its cancellation: the worker left, the handler did not fail.
+            return HandedBack(delivery, now_ms())
+        unit = random.random()  # noqa: S311 - jitter, not secrecy
+        return failed(delivery, policy, error, started_ms=started_ms, now_ms=now_ms(), unit=unit)
 
     async def _timed(
         self,
@@ -166,7 +180,16 @@ class Attempts:
         return await call()
 
     def _to_record(self, task: Task) -> OutboxRecord:
+        if not task.lane:
+            lane = routing.lane_for(task.priority, self._config.lanes)
+            task = replace(task, lane=lane.topic, priority=lane.level)
         topic = routing.first_topic(task, self._names, self._config.tiers, now_ms())
         traced, span = tracing.start_send(task, topic)
         tracing.end_send(span)
-        return OutboxRecord(topic, traced.value, traced.key, tuple(wire.encode(traced)))
+        # A new record's value is the payload, whatever form the record had that the task was read from.
+        return OutboxRecord(topic, traced.payload, traced.key, tuple(wire.encode(traced)))
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -7,13 +7,13 @@ written in the transaction that settles the attempt, only if it succeeds.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, MutableMapping
 from contextvars import ContextVar
-from typing import Any, Protocol
-
-import msgspec
+from typing import Any, Final, Protocol
 
 from fairlane.consumer.outcome import OutboxRecord
+from fairlane.topics.codec import Unfit, dump_any
 from fairlane.topics.errors import UsageError
 from fairlane.topics.task import Task
 
@@ -36,6 +36,7 @@ class TaskLog(logging.LoggerAdapter[logging.Logger]):
 
 
 _logger = logging.getLogger("fairlane.task")
+_TOPIC: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
 class Context:
@@ -98,26 +99,45 @@ class Context:
             headers: names and values.
 
         Raises:
-            UsageError: the value is no JSON.
+            UsageError: the topic is no name of one, the value is no JSON, the key or a header is no text and no bytes.
         """
-        if value is not None and not isinstance(value, bytes):
-            try:
-                value = msgspec.json.encode(value)
-            except TypeError as error:
-                raise UsageError(f"the value for topic {topic!r} is no JSON: {error}", "Give bytes or JSON") from error
-        self._outbox.append(
-            OutboxRecord(
-                topic,
-                value,
-                key.encode() if isinstance(key, str) else key,
-                tuple((name, text.encode() if isinstance(text, str) else text) for name, text in headers),
+        if not _TOPIC.fullmatch(_text(topic, "topic")):
+            raise UsageError(
+                f"{topic!r:.300} is no topic", "Use 1 to 249 letters, digits, dots, dashes and underscores"
             )
-        )
+        found = tuple((_text(name, "name of a header"), _bytes(text, f"header {name!r}")) for name, text in headers)
+        self._outbox.append(OutboxRecord(topic, _value(value, topic), _bytes(key, "key"), found))
 
     @property
     def outbox(self) -> tuple[OutboxRecord, ...]:
         """What was sent so far, in order."""
         return tuple(self._outbox)
+
+
+def _value(value: Any, topic: str) -> bytes | None:
+    if value is None or isinstance(value, bytes):
+        return value
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    try:
+        return dump_any(value)
+    except Unfit as error:
+        raise UsageError(f"the value for topic {topic!r} is no JSON: {error}", "Give bytes or JSON") from error
+
+
+def _bytes(given: Any, what: str) -> bytes | None:
+    return given if given is None or isinstance(given, bytes) else _text(given, what).encode()
+
+
+def _text(given: Any, what: str) -> str:
+    if isinstance(given, str):
+        try:
+            given.encode()
+        except UnicodeEncodeError:
+            pass
+        else:
+            return given
+    raise UsageError(f"the {what} is {given!r:.100}, which is no text", "Give text that UTF-8 can say")
 
 
 current: ContextVar[Context] = ContextVar("fairlane.context")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, NamedTuple
 
 from fairlane.consumer.attempt import Attempts
@@ -41,9 +41,20 @@ class Executor:
         attempts: runs one.
         settler: takes the outcomes.
         meter: counts them.
+        on_crash: told of an error that is a bug; the worker must end.
     """
 
-    def __init__(self, config: WorkerConfig, feed: Feed, attempts: Attempts, settler: Settler, meter: Meter) -> None:
+    def __init__(
+        self,
+        config: WorkerConfig,
+        feed: Feed,
+        attempts: Attempts,
+        settler: Settler,
+        meter: Meter,
+        *,
+        on_crash: Callable[[BaseException], None],
+    ) -> None:
+        self._on_crash = on_crash
         self._concurrency = config.concurrency
         self._unsettled_max = config.unsettled_max
         self._unsettled_max_bytes = config.buffer_bytes
@@ -80,8 +91,8 @@ class Executor:
 
     @property
     def running(self) -> Mapping[int, Running]:
-        """The attempts under way."""
-        return self._running
+        """The attempts under way now; any thread."""
+        return dict(self._running)
 
     async def drain(self, grace_s: float) -> bool:
         """Start nothing more and wait for what runs; whether all of it ended within the grace."""
@@ -95,7 +106,7 @@ class Executor:
 
     async def hand_back(self, patience_s: float) -> bool:
         """Take what still runs away from its handlers; whether all of it let go in time."""
-        self._attempts.leaving = True
+        self.leave()
         for running in self._running.values():
             running.task.cancel()
         try:
@@ -105,12 +116,23 @@ class Executor:
             return False
         return True
 
+    def leave(self) -> None:
+        """From now on an attempt that is cancelled is handed back and has not failed."""
+        self._draining = True
+        self._attempts.leaving = True
+
     def _begin(self) -> None:
         self._feed.begin()
         self.wake()
 
     def _pump(self) -> None:
         self._woken = False
+        try:
+            self._start_some()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
+            self._on_crash(error)
+
+    def _start_some(self) -> None:
         moment_ms = now_ms()
         self._feed.refresh(moment_ms)
         if not self._draining:
@@ -146,16 +168,20 @@ class Executor:
 
     async def _run(self, number: int, delivery: Delivery) -> None:
         outcome = await self._attempts.run(delivery)
-        ended_ms = now_ms()
-        self._meter.ended(outcome, ended_ms)
-        self._settler.post(outcome)
-        self._feed.done(delivery, ended_ms)
+        try:
+            ended_ms = now_ms()
+            self._meter.ended(outcome, ended_ms)
+            self._settler.post(outcome)
+            self._feed.done(delivery, ended_ms)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
+            self._on_crash(error)
         self._running.pop(number, None)
-        _tell(outcome)
         if not self._running:
             self._quiet.set()
         if not self._draining and (self._feed.waiting or self._feed.delayed):
             self.wake()
+        # Last, since it is the user's handlers and filters that it goes through.
+        _tell(outcome)
 
 
 def _spawn(coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:

@@ -1,16 +1,16 @@
 """The heartbeat: what this worker says of itself every second.
 
 Invariant: a heartbeat is an answer to "what is running now", never part of a settlement: it is written by a plain
-producer, and losing one loses nothing.
+producer, and losing one loses nothing. It comes from a thread of its own: a handler that holds up the event loop is
+slow, not dead, and whoever took it for dead would end its transactions.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import socket
-import time
+import threading
 from collections.abc import Callable
 from typing import Final, Literal
 
@@ -36,7 +36,8 @@ class Pulse:
 
     Args:
         config: of the worker.
-        look: makes the heartbeat of now from one that has the fixed fields.
+        version: of fairlane or of the app, as it is shown.
+        look: makes the heartbeat of now from one that has the fixed fields; called on the thread.
     """
 
     def __init__(self, config: WorkerConfig, version: str, look: Callable[[Heartbeat], Heartbeat]) -> None:
@@ -55,25 +56,33 @@ class Pulse:
         self._producer = Producer(
             config.connection.producer(linger_ms=0, message_timeout_ms=5_000), logger=librdkafka_log
         )
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fairlane-heartbeat", daemon=True)
 
-    async def run(self) -> None:
-        """Beat until cancelled."""
-        ends = time.monotonic()
-        while True:
-            self.beat()
-            ends += PERIOD_S
-            await asyncio.sleep(max(0.05, ends - time.monotonic()))
+    def start(self) -> None:
+        """Start the thread: beat every second."""
+        self._thread.start()
+
+    def close(self, timeout_s: float) -> None:
+        """End the thread, say the last one, and wait for it."""
+        self._stopping.set()
+        self._thread.join(timeout_s)
+        self.beat()
+        self._producer.flush(timeout_s)
 
     def beat(self) -> None:
         """Say how it is now."""
-        beat = self._look(self._fixed)
         try:
+            beat = self._look(self._fixed)
             self._producer.produce(self._topic, events.encode(beat), self._key)
             self._producer.poll(0)
         except (BufferError, KafkaException) as error:
             _logger.debug("no heartbeat: %s", error)
+        except Exception:
+            # A worker that falls silent is taken for dead: the next one may succeed.
+            _logger.exception("no heartbeat")
 
-    def close(self, timeout_s: float) -> None:
-        """Say the last one, and wait for it."""
-        self.beat()
-        self._producer.flush(timeout_s)
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self.beat()
+            self._stopping.wait(PERIOD_S)

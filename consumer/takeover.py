@@ -1,9 +1,10 @@
 """Take-over of the dead: free what a worker that was killed in mid transaction holds open.
 
-Invariant: only the id of a worker whose heartbeat is older than the session timeout is taken. Initialising it again
+Invariant: only the id of a worker whose heartbeat is older than the session timeout is taken, by the clock of the
+brokers: one whose own clock is wrong, or whose handlers hold up its event loop, is not dead. Initialising it again
 aborts its open transaction at once (0.6 s) instead of after the broker's timeout and scan (9 to 15 s), during which
-read_committed readers would wait behind it. Taking the id of one that lives costs that worker a new producer and
-nothing else.
+read_committed readers would wait behind it. Taking the id of one that lives costs that worker all that it has not
+settled: it is run again.
 """
 
 from __future__ import annotations
@@ -14,13 +15,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.transaction import transactional_properties
 from fairlane.topics import events
 from fairlane.topics.client_log import librdkafka_log
-from fairlane.topics.clock import now_ms
 from fairlane.topics.events import Heartbeat
 
 _logger = logging.getLogger("fairlane.takeover")
@@ -30,6 +30,7 @@ SILENT_MS: Final = 7_000
 STALE_MS: Final = 15 * 60_000
 """Transactions of a worker that has been silent for so long have ended by themselves."""
 TAKE_TIMEOUT_S: Final = 10.0
+BACKOFF_S: Final = 1.0
 
 
 def is_first(beats: Mapping[str, Heartbeat], me: str, at_ms: int) -> bool:
@@ -68,13 +69,16 @@ class TakeOver:
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
         self._beats: dict[str, Heartbeat] = {}
+        self._now_ms = 0
+        """The newest time in the topic: ours are in it every second, and no two clocks are compared."""
+        self._is_at_end = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fairlane-takeover", daemon=True)
 
     @property
     def first(self) -> bool:
         """Whether this worker is the one that does what need not be done twice."""
-        return is_first(dict(self._beats), self._config.worker, now_ms())
+        return is_first(dict(self._beats), self._config.worker, self._now_ms)
 
     def start(self) -> None:
         """Start the thread."""
@@ -87,32 +91,48 @@ class TakeOver:
 
     def _run(self) -> None:
         properties = self._config.connection.consumer(isolation_level="read_uncommitted")
-        properties |= {"group.id": f"{self._config.names.group}-takeover", "auto.offset.reset": "earliest"}
+        properties |= {
+            "group.id": f"{self._config.names.group}-takeover",
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+        }
         consumer = Consumer(properties, logger=librdkafka_log)
         try:
             consumer.assign([TopicPartition(self._config.names.workers, 0, OFFSET_BEGINNING)])
             while not self._stopping.is_set():
-                self._follow(consumer)
+                try:
+                    self._follow(consumer)
+                except Exception:
+                    # Nobody else's transactions are worth a worker; the next look may succeed.
+                    _logger.exception("could not follow the heartbeats")
+                    self._stopping.wait(BACKOFF_S)
         finally:
             consumer.close()
 
     def _follow(self, consumer: Consumer) -> None:
         message = consumer.poll(0.5)
-        batch = [message, *consumer.consume(500, 0)] if message is not None else []
-        for each in batch:
-            value = each.value()
-            if each.error() is not None or value is None:
-                continue
-            beat = events.decode_heartbeat(value)
-            if beat is not None:
-                self._beats[beat.worker] = beat
-        if len(batch) <= 500 // 2:
-            # Only once the backlog is read: an old heartbeat is not the newest one.
-            self._take(to_take(self._beats, self._config.worker, now_ms()))
+        for each in [message, *consumer.consume(500, 0)] if message is not None else []:
+            self._note(each)
+        if self._is_at_end:
+            # Only once all of it was read: an old heartbeat is not the newest one.
+            self._take(to_take(self._beats, self._config.worker, self._now_ms))
+
+    def _note(self, message: Message) -> None:
+        error, value = message.error(), message.value()
+        if error is not None:
+            self._is_at_end |= error.code() == KafkaError._PARTITION_EOF
+            return
+        beat = events.decode_heartbeat(value) if value is not None else None
+        if beat is not None:
+            appended_ms = message.timestamp()[1]
+            self._beats[beat.worker] = msgspec.structs.replace(beat, at_ms=appended_ms)
+            self._now_ms = max(self._now_ms, appended_ms)
 
     def _take(self, dead: Iterable[Heartbeat]) -> None:
         for beat in dead:
-            _end_transaction(self._config, beat.transactional_id, self._stopping.is_set)
+            # Anybody may write a heartbeat; an id that is not of this queue's workers is nobody's business here.
+            if beat.transactional_id.startswith(f"{self._config.names.group}-"):
+                _end_transaction(self._config, beat.transactional_id, self._stopping.is_set)
             self._bury(beat)
 
     def _bury(self, beat: Heartbeat) -> None:

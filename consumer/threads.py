@@ -26,7 +26,18 @@ class Interrupted(BaseException):
 
 
 class _Call:
-    __slots__ = ("abandoned", "done", "error", "function", "lock", "loop", "result", "thread_id", "variables")
+    __slots__ = (
+        "abandoned",
+        "done",
+        "error",
+        "function",
+        "is_stopped",
+        "lock",
+        "loop",
+        "result",
+        "thread_id",
+        "variables",
+    )
 
     def __init__(self, function: Callable[[], Any], variables: ContextVars, loop: asyncio.AbstractEventLoop) -> None:
         self.function = function
@@ -38,6 +49,7 @@ class _Call:
         # Held while the thread may be interrupted: an interruption never hits the thread after its call.
         self.lock = threading.Lock()
         self.thread_id: int | None = None
+        self.is_stopped = False
         self.abandoned = False
 
 
@@ -86,6 +98,7 @@ class Threads:
 
     async def _interrupt(self, call: _Call) -> None:
         with call.lock:
+            call.is_stopped = True
             if call.thread_id is not None:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
                     ctypes.c_ulong(call.thread_id), ctypes.py_object(Interrupted)
@@ -125,6 +138,8 @@ class Threads:
     def _run(call: _Call) -> None:
         try:
             with call.lock:
+                if call.is_stopped:
+                    raise Interrupted
                 call.thread_id = threading.get_ident()
             try:
                 call.result = call.variables.run(call.function)

@@ -5,6 +5,7 @@ Invariant: every BaseException has an outcome here; none escapes to stop a worke
 
 from __future__ import annotations
 
+import math
 import traceback
 from typing import Final
 
@@ -20,6 +21,9 @@ MESSAGE_MAX_CHARS: Final = 2_000
 TRACEBACK_MAX_CHARS: Final = 8_000
 UNFIT_DELAY_MIN_MS: Final = 5_000
 UNFIT_DELAY_MAX_MS: Final = 600_000
+DELAY_MAX_S: Final = 366 * 86_400.0
+"""The longest wait for the next attempt; what goes on a record is bounded."""
+NAME_MAX_CHARS: Final = 200
 
 
 class AttemptTimeout(TimeoutError):
@@ -41,9 +45,9 @@ def describe(error: BaseException, *, with_traceback: bool = True) -> ErrorInfo:
         try:
             trace = "".join(traceback.format_exception(error))
         except BaseException:  # noqa: BLE001 - formatting calls the same __str__
-            trace = "".join(traceback.format_tb(error.__traceback__))
+            trace = ""
     cut = trace if len(trace) <= TRACEBACK_MAX_CHARS else "…" + trace[-TRACEBACK_MAX_CHARS:]
-    return ErrorInfo(_clean(type(error).__name__), _clean(message[:MESSAGE_MAX_CHARS]), _clean(cut))
+    return ErrorInfo(_clean(type(error).__name__[:NAME_MAX_CHARS]), _clean(message[:MESSAGE_MAX_CHARS]), _clean(cut))
 
 
 def _clean(text: str) -> str:
@@ -75,17 +79,28 @@ def failed(
     info = describe(error, with_traceback=not isinstance(error, Reject | RetryLater))
     if reason is not None:
         return Dead(delivery, started_ms, now_ms, reason, info)
-    if isinstance(error, RetryLater) and error.delay_s is not None:
-        delay_s = max(0.0, error.delay_s)
-    else:
+    delay_s = _asked_delay_s(error)
+    if delay_s is None:
         delay_s = policy.next_delay(task.attempt, unit)
     again = replace(
         delivery.kept,
         attempt=task.attempt + 1,
-        not_before_ms=now_ms + round(delay_s * 1000),
+        not_before_ms=now_ms + round(min(delay_s, DELAY_MAX_S) * 1000),
         first_failed_ms=task.first_failed_ms or now_ms,
+        unfit_since_ms=0,
     )
     return Retrying(delivery, started_ms, now_ms, again, info)
+
+
+def _asked_delay_s(error: BaseException) -> float | None:
+    """The delay that a handler asks for; None where it asks for none, or for one that is no time."""
+    if not isinstance(error, RetryLater) or error.delay_s is None:
+        return None
+    try:
+        delay_s = float(error.delay_s)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return None if math.isnan(delay_s) else max(0.0, delay_s)
 
 
 def _may_be_retried(error: BaseException, policy: RetryPolicy) -> bool:
@@ -112,13 +127,13 @@ def unfit(
         now_ms: the same for now.
     """
     task = delivery.task
-    since_ms = task.first_failed_ms or now_ms
+    since_ms = task.unfit_since_ms or now_ms
     waited_ms = now_ms - since_ms
     info = describe(error, with_traceback=False)
     if waited_ms >= patience_s * 1000:
         return Dead(delivery, started_ms, now_ms, reason, info)
     delay_ms = round(min(max(waited_ms, UNFIT_DELAY_MIN_MS), UNFIT_DELAY_MAX_MS, patience_s * 1000 - waited_ms))
-    again = replace(delivery.kept, not_before_ms=now_ms + delay_ms, first_failed_ms=since_ms)
+    again = replace(delivery.kept, not_before_ms=now_ms + delay_ms, unfit_since_ms=since_ms)
     return Retrying(delivery, started_ms, now_ms, again, info)
 
 

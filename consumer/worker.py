@@ -77,7 +77,9 @@ class Worker:
         self._meter = Meter(config.concurrency)
         self._attempts = Attempts(config, handlers, middleware, self._threads)
         self._engine = Engine(config, handlers, wake=self._wake, on_crash=self._crashed)
-        self._executor = Executor(config, self._engine.feed, self._attempts, self._engine.settler, self._meter)
+        self._executor = Executor(
+            config, self._engine.feed, self._attempts, self._engine.settler, self._meter, on_crash=self._crashed
+        )
         self._stop = asyncio.Event()
         self.loop: asyncio.AbstractEventLoop | None = None
         self._crash: BaseException | None = None
@@ -98,10 +100,8 @@ class Worker:
             take_over = TakeOver(self.config)
             take_over.start()
             pulse = Pulse(self.config, self._version, self._look)
-            chores = [
-                asyncio.create_task(pulse.run(), name="fairlane-heartbeat"),
-                asyncio.create_task(self._trim(take_over), name="fairlane-trimming"),
-            ]
+            pulse.start()
+            trimming = asyncio.create_task(self._trim(take_over), name="fairlane-trimming")
             self._executor.start()
             self.ready.set()
             _logger.info(
@@ -115,8 +115,7 @@ class Worker:
                 await self._stop.wait()
                 await self._end()
             finally:
-                for chore in chores:
-                    chore.cancel()
+                trimming.cancel()
                 await asyncio.to_thread(take_over.stop, 2.0)
                 await asyncio.to_thread(pulse.close, 2.0)
                 self._threads.close()
@@ -181,6 +180,9 @@ class Worker:
     async def _end(self) -> None:
         if self._has_crashed():
             self._shutdown.on(Event.CRASHED)
+            # Inside of somebody's program its threads would go on holding partitions, and run nothing of them.
+            await self._executor.hand_back(CUT_PATIENCE_S)
+            await asyncio.to_thread(self._engine.stop, SETTLE_TIMEOUT_S)
             return
         self._engine.reader.drain()
         quiet = await self._executor.drain(self.config.grace_s)

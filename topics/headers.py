@@ -69,6 +69,7 @@ TASK: Final = (
         "fairlane-enqueued-ms", "Unix ms", "worker", "when it was enqueued, since Kafka's own time changes on a hop"
     ),
     Header("fairlane-first-failed-ms", "Unix ms", "worker", "when its first attempt failed"),
+    Header("fairlane-unfit-since-ms", "Unix ms", "worker", "since when no worker was found that can run it"),
     Header("fairlane-traceparent", "W3C", "worker", "trace that its first attempt began, where its producer gave none"),
     Header("fairlane-reply-to", "topic:partition", _BY_BOTH, "where its producer waits for the result"),
 )
@@ -112,6 +113,7 @@ NUMBERS: Final = (
     ("fairlane-timeout-ms", "timeout_ms", 0),
     ("fairlane-enqueued-ms", "enqueued_ms", 0),
     ("fairlane-first-failed-ms", "first_failed_ms", 0),
+    ("fairlane-unfit-since-ms", "unfit_since_ms", 0),
 )
 """Headers that are whole numbers: name, field of the Task, and the least value, which is also the default."""
 

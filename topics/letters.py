@@ -23,6 +23,7 @@ _SPENT: Final = _LETTER_NAMES | {
     "fairlane-handbacks",
     "fairlane-not-before-ms",
     "fairlane-first-failed-ms",
+    "fairlane-unfit-since-ms",
     "fairlane-replays",
 }
 """What a replay takes off: the task starts again as if it were new."""

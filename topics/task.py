@@ -65,6 +65,7 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         timeout_ms: how long one attempt may take; 0 leaves it to the handler.
         enqueued_ms: when it was first enqueued, Unix ms.
         first_failed_ms: when its first attempt failed, Unix ms; 0 if none did.
+        unfit_since_ms: since when no worker was found that can run it, Unix ms; 0 if the last one could.
         lane: topic of the lane that it belongs to, also while it is in a tier.
         reply_to: `topic:partition` where its producer waits, or "".
         origin: the record in which it was first enqueued; None before it is.
@@ -93,6 +94,7 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     timeout_ms: int = 0
     enqueued_ms: int = 0
     first_failed_ms: int = 0
+    unfit_since_ms: int = 0
     lane: str = ""
     reply_to: str = ""
     origin: Origin | None = None

@@ -1,0 +1,146 @@
+"""Whose transactions are ended: the dead's, by the brokers' clock, and by one worker."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import Message
+from hypothesis import given
+from hypothesis import strategies as st
+from kafka_client_fakes import FakeConsumer, FakeMessage, end_of_partition
+from worker_parts import NOW_MS, config
+
+from fairlane.consumer import takeover
+from fairlane.consumer.takeover import SILENT_MS, STALE_MS, TakeOver, is_first, to_take
+from fairlane.topics import events
+from fairlane.topics.events import Heartbeat
+
+
+def beat(worker: str, silent_ms: int = 0, **fields: Any) -> Heartbeat:
+    """A heartbeat of so long ago."""
+    chosen = {"transactional_id": f"fairlane-shop-{worker}-1", **fields}
+    return Heartbeat(worker=worker, at_ms=NOW_MS - silent_ms, **chosen)
+
+
+def taken(*beats: Heartbeat, me: str = "a") -> list[str]:
+    return [each.worker for each in to_take({each.worker: each for each in beats}, me, NOW_MS)]
+
+
+@pytest.mark.parametrize(
+    ("other", "is_taken"),
+    [
+        (beat("b"), False),  # it lives
+        (beat("b", SILENT_MS - 1), False),  # it may be slow
+        (beat("b", SILENT_MS), True),  # the group has given its partitions to others by now
+        (beat("b", STALE_MS - 1), True),
+        (beat("b", STALE_MS), False),  # its transactions have ended by themselves
+        (beat("b", SILENT_MS, state="stopped"), False),  # it left in good order, or was taken before
+        (beat("b", SILENT_MS, state="draining"), True),
+        (beat("b", SILENT_MS, transactional_id=""), False),  # it has none
+    ],
+)
+def test_a_worker_that_fell_silent_is_taken_for_dead(other: Heartbeat, is_taken: bool) -> None:
+    assert taken(beat("a"), other) == (["b"] if is_taken else [])
+
+
+def test_a_worker_never_takes_itself() -> None:
+    assert taken(beat("a", SILENT_MS)) == []
+
+
+def test_the_first_by_name_of_those_that_live_takes_all_the_dead() -> None:
+    beats = (beat("b"), beat("c"), beat("a", SILENT_MS), beat("d", SILENT_MS))
+    assert taken(*beats, me="b") == ["a", "d"]
+    assert taken(*beats, me="c") == []
+
+
+def test_a_worker_whose_own_heartbeat_was_not_read_yet_counts_as_living() -> None:
+    assert taken(beat("b", SILENT_MS), me="a") == ["b"]
+    assert is_first({}, "a", NOW_MS)
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 2 * STALE_MS), min_size=1))
+def test_exactly_one_of_those_that_live_takes_and_nobody_takes_the_living(silences: dict[str, int]) -> None:
+    beats = {name: beat(name, silent_ms) for name, silent_ms in silences.items()}
+    living = [name for name, silent_ms in silences.items() if silent_ms < SILENT_MS]
+    takers = [me for me in living if to_take(beats, me, NOW_MS)]
+    assert len(takers) <= 1
+    for me in takers:
+        assert not {each.worker for each in to_take(beats, me, NOW_MS)} & set(living)
+
+
+def appended(heartbeat: Heartbeat, at_ms: int) -> Message:
+    """The record of a heartbeat, as the broker appended it then."""
+    return cast("Message", FakeMessage(0, events.encode(heartbeat), topic="shop.workers", timestamp_ms=at_ms))
+
+
+class Bench:
+    """A take-over on the test's own thread that ends nobody's transactions, and notes whose."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ended: list[str] = []
+        self.buried: list[Heartbeat] = []
+        self.take_over = TakeOver(config(worker="a"))
+
+        def end(_config: Any, transactional_id: str, _stopping: Any) -> None:
+            self.ended.append(transactional_id)
+
+        def bury(gone: Heartbeat) -> None:
+            self.buried.append(gone)
+            self.take_over._beats.pop(gone.worker)
+
+        monkeypatch.setattr(takeover, "_end_transaction", end)
+        monkeypatch.setattr(self.take_over, "_bury", bury)
+
+    def follow(self, *messages: Message) -> list[str]:
+        """Read a batch; returns whose transactions were ended by now."""
+        self.take_over._follow(FakeConsumer([list(messages)]).as_consumer())
+        return [each.worker for each in self.buried]
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
+
+
+END = end_of_partition(9, topic="shop.workers")
+
+
+def test_nobody_is_judged_before_all_heartbeats_were_read(bench: Bench) -> None:
+    """A topic holds an hour of them: an old one of a worker that lives must not look like its last."""
+    assert bench.follow(appended(beat("b"), NOW_MS - 60_000), appended(beat("a"), NOW_MS - 50_000)) == []
+    assert bench.follow(appended(beat("b"), NOW_MS), END) == []
+    assert bench.follow(appended(beat("a"), NOW_MS + SILENT_MS)) == ["b"]
+
+
+def test_silence_is_told_by_the_brokers_clock_whatever_the_workers_clocks_say(bench: Bench) -> None:
+    fast, slow = beat("b", -3_600_000), beat("c", 3_600_000)
+    assert bench.follow(appended(fast, NOW_MS), appended(slow, NOW_MS), appended(beat("a"), NOW_MS), END) == []
+    assert bench.follow(appended(slow, NOW_MS + 7_000), appended(beat("a"), NOW_MS + 7_000)) == ["b"]
+
+
+def test_a_worker_that_hears_nothing_of_itself_judges_nobody(bench: Bench) -> None:
+    """Time goes on in the topic with its own heartbeats: without a connection it does not."""
+    bench.follow(appended(beat("b"), NOW_MS), END)
+    assert bench.follow() == []
+
+
+def test_an_id_of_somebody_elses_is_never_taken(bench: Bench) -> None:
+    """Anybody may write a heartbeat: it must not end the transactions of another application."""
+    bench.follow(appended(beat("b", transactional_id="payments-1"), NOW_MS), END)
+    bench.follow(appended(beat("a"), NOW_MS + SILENT_MS))
+    assert bench.ended == []
+    bench.follow(appended(beat("c"), NOW_MS + SILENT_MS))
+    bench.follow(appended(beat("a"), NOW_MS + 2 * SILENT_MS))
+    assert bench.ended == ["fairlane-shop-c-1"]
+
+
+def test_what_is_no_heartbeat_is_passed_over(bench: Bench) -> None:
+    rubbish = cast("Message", FakeMessage(0, b"no json", topic="shop.workers", timestamp_ms=NOW_MS))
+    tombstone = cast("Message", FakeMessage(1, None, topic="shop.workers", timestamp_ms=NOW_MS))
+    assert bench.follow(rubbish, tombstone, END) == []
+
+
+def test_the_chores_of_a_queue_are_those_of_the_first_worker(bench: Bench) -> None:
+    bench.follow(appended(beat("a"), NOW_MS), appended(beat("b"), NOW_MS), END)
+    assert bench.take_over.first
