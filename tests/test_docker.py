@@ -13,6 +13,7 @@ import pytest
 from compose_project import ComposeProject, docker, eventually
 from queue_census import Census
 
+from fairlane import Fairlane, Settings
 from fairlane.topics.events import Heartbeat
 from fairlane.topics.names import DEFAULT_PARTITIONS, DEFAULT_TIERS, LEVELS, QueueNames
 
@@ -21,6 +22,9 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 NAMES = QueueNames("shop")
 PARTITIONS = DEFAULT_PARTITIONS * (len(LEVELS) + len(DEFAULT_TIERS))
 ENOUGH = 100
+"""Ended tasks before anything is broken."""
+BURST = 1_000
+"""A hundred seconds of work, all of it enqueued at once: three workers of ten have some of each lane in hand."""
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +48,13 @@ def shared_out(census: Census, workers: int) -> dict[str, Heartbeat] | None:
     alive = census.live_workers()
     held = [len(beat.partitions) for beat in alive.values()]
     return alive if len(alive) == workers and min(held) > 0 and sum(held) == PARTITIONS else None
+
+
+def enqueue(project: ComposeProject, tasks: int) -> set[str]:
+    """Enqueue so many tasks of the demo from this machine, beside those of the producer."""
+    with Fairlane(NAMES.queue, settings=Settings(queue_url=f"kafka://{project.bootstrap}/{NAMES.queue}")) as app:
+        calls = [app.call("send_receipt", {"order": order, "to": "ann@example.com"}) for order in range(tasks)]
+        return {handle.id for handle in app.enqueue_many(calls)}
 
 
 def test_up_waits_until_everything_works(project: ComposeProject) -> None:
@@ -70,12 +81,15 @@ def test_a_third_worker_takes_its_part(project: ComposeProject, census: Census) 
 def test_every_task_ends_once_though_a_worker_is_killed_amid_them(project: ComposeProject, census: Census) -> None:
     eventually(lambda: len(census.ends()) >= ENOUGH, f"{ENOUGH} tasks ended", 60)
     victim = project.containers("worker")[0]
+    sent = enqueue(project, BURST)
     docker("kill", "--signal", "KILL", victim["Id"])
+    assert sent - census.ends().keys(), "all of it had ended before the worker was killed"
     alive = eventually(lambda: shared_out(census, 2), "two workers share the partitions", 60)
     assert victim["Config"]["Hostname"] not in alive
     project.compose("stop", "producer")
 
     enqueued = census.enqueued()
+    assert sent <= enqueued.keys()
     eventually(lambda: enqueued.keys() <= census.ends().keys(), "every task that was enqueued ended", 120)
     ends = census.ends()
     assert all(len(origins) == 1 for origins in enqueued.values())
