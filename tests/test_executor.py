@@ -1,0 +1,330 @@
+"""The executor: what it starts, how it drains, and that a bug on its loop ends the worker; on a real event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import pytest
+from worker_parts import P5, config, delivery
+
+from fairlane.consumer.attempt import Attempts
+from fairlane.consumer.executor import Executor
+from fairlane.consumer.feed import Feed
+from fairlane.consumer.handlers import Handler
+from fairlane.consumer.meter import Meter
+from fairlane.consumer.outcome import Completed, HandedBack, Outcome, Retrying, size_of
+from fairlane.consumer.threads import Threads
+from fairlane.consumer.to_settler import RecordLosses
+from fairlane.topics.clock import now_ms
+from fairlane.topics.payload import Signature
+
+
+class Recorder:
+    """Stands where the settler does: commits losses at once, and keeps the outcomes as long as it is told to."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+        self.backlog = 0
+        self.backlog_bytes = 0
+        self.changed = asyncio.Event()
+
+    def post(self, *messages: Any) -> None:
+        for each in messages:
+            if isinstance(each, RecordLosses):
+                each.done()
+            else:
+                self.outcomes.append(each)
+        self.changed.set()
+
+
+class Bench:
+    """An executor with its feed, of one handler."""
+
+    def __init__(self, function: Callable[..., Any], **settings: Any) -> None:
+        made = config(**{"start_wait_s": 0, **settings})
+        handlers = {"send": Handler("send", function, Signature.of(function, task_type="send"))}
+        self.settler = Recorder()
+        self.crashes: list[BaseException] = []
+        self.threads = Threads()
+        self.meter = Meter(made.concurrency)
+        settler = cast("Any", self.settler)
+        self.feed = Feed(made, handlers, settler, lambda: self.executor.wake())
+        attempts = Attempts(made, handlers, (), self.threads)
+        self.executor = Executor(made, self.feed, attempts, settler, self.meter, on_crash=self.crashes.append)
+
+    async def begin(self) -> None:
+        self.executor.start()
+        self.feed.take_over(P5, None, 0)
+
+    async def settled(self, count: int) -> list[Outcome]:
+        """Wait for so many outcomes."""
+        async with asyncio.timeout(10):
+            while len(self.settler.outcomes) < count:
+                self.settler.changed.clear()
+                await self.settler.changed.wait()
+        return self.settler.outcomes
+
+
+def run(function: Callable[..., Any], body: Callable[[Bench], Awaitable[None]], **settings: Any) -> None:
+    async def main() -> None:
+        bench = Bench(function, **settings)
+        try:
+            await bench.begin()
+            async with asyncio.timeout(20):
+                await body(bench)
+        finally:
+            bench.threads.close()
+
+    asyncio.run(main())
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what has no event; the test's own timeout bounds it."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+
+
+def offsets(outcomes: list[Outcome]) -> list[int]:
+    return [cast("Any", outcome).delivery.offset for outcome in outcomes]
+
+
+async def nothing() -> None: ...
+
+
+def test_what_is_read_is_run_and_its_outcome_given_to_the_settler() -> None:
+    async def body(bench: Bench) -> None:
+        bench.feed.post([delivery(offset) for offset in range(50)])
+        outcomes = await bench.settled(50)
+        assert offsets(outcomes) == list(range(50))
+        assert all(isinstance(outcome, Completed) for outcome in outcomes)
+        assert bench.executor.running == {}
+        assert bench.feed.running == 0
+        assert bench.meter.counters.completed == 50
+
+    run(nothing, body)
+
+
+def test_as_many_run_at_once_as_the_worker_may_and_no_more() -> None:
+    now = most = 0
+
+    async def count() -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.001)
+        now -= 1
+
+    async def body(bench: Bench) -> None:
+        bench.feed.post([delivery(offset) for offset in range(30)])
+        await bench.settled(30)
+        assert most == 3
+
+    run(count, body, concurrency=3)
+
+
+def test_a_task_that_waits_for_its_time_starts_then_and_not_before() -> None:
+    started: list[int] = []
+
+    async def note() -> None:
+        started.append(now_ms())
+
+    async def body(bench: Bench) -> None:
+        due_ms = now_ms() + 60
+        bench.feed.post([delivery(1, not_before_ms=due_ms)])
+        await bench.settled(1)
+        assert due_ms <= started[0] < due_ms + 2_000
+
+    run(note, body)
+
+
+@pytest.mark.parametrize("what", ["backlog", "backlog_bytes"])
+def test_nothing_starts_while_too_much_waits_to_be_settled(what: str) -> None:
+    async def body(bench: Bench) -> None:
+        setattr(bench.settler, what, 100)
+        bench.feed.post([delivery(1)])
+        for _ in range(5):
+            await asyncio.sleep(0.02)
+            assert bench.settler.outcomes == []
+        setattr(bench.settler, what, 99)
+        await bench.settled(1)
+
+    run(nothing, body, unsettled_max=100, buffer_bytes=100)
+
+
+def test_an_outcome_is_counted_with_all_that_it_holds() -> None:
+    async def result() -> str:
+        return "x" * 1_000
+
+    async def body(bench: Bench) -> None:
+        bench.feed.post([delivery(1)])
+        (outcome,) = await bench.settled(1)
+        assert size_of(outcome) == delivery(1).size_bytes + 1_002
+
+    run(result, body)
+
+
+def test_a_drain_starts_nothing_more_and_waits_for_what_runs() -> None:
+    release = asyncio.Event()
+    begun: list[int] = []
+
+    async def wait() -> None:
+        begun.append(1)
+        await release.wait()
+
+    async def body(bench: Bench) -> None:
+        bench.feed.post([delivery(1), delivery(2)])
+        await until(lambda: begun)
+        bench.feed.post([delivery(3)])
+        draining = asyncio.ensure_future(bench.executor.drain(10))
+        await asyncio.sleep(0.01)
+        assert not draining.done()
+        release.set()
+        assert await draining
+        assert offsets(bench.settler.outcomes) == [1]
+        assert bench.feed.waiting == 2
+
+    run(wait, body, concurrency=1)
+
+
+def test_a_drain_of_nothing_is_over_at_once_even_without_a_grace() -> None:
+    async def body(bench: Bench) -> None:
+        assert await bench.executor.drain(0)
+
+    run(nothing, body)
+
+
+def test_what_does_not_end_within_the_grace_is_handed_back() -> None:
+    async def sleep_long() -> None:
+        await asyncio.sleep(30)
+
+    async def body(bench: Bench) -> None:
+        bench.feed.post([delivery(1), delivery(2)])
+        await until(lambda: len(bench.executor.running) == 2)
+        assert not await bench.executor.drain(0.01)
+        assert await bench.executor.hand_back(5)
+        assert [type(outcome) for outcome in bench.settler.outcomes] == [HandedBack, HandedBack]
+        assert bench.feed.running == 0
+
+    run(sleep_long, body)
+
+
+def test_a_thread_in_a_loop_is_handed_back_too() -> None:
+    def turn() -> None:
+        while True:
+            time.sleep(0.001)
+
+    async def body(bench: Bench) -> None:
+        bench.feed.post([delivery(1)])
+        await until(lambda: bench.executor.running)
+        assert not await bench.executor.drain(0.02)
+        assert await bench.executor.hand_back(5)
+        assert [type(outcome) for outcome in bench.settler.outcomes] == [HandedBack]
+
+    run(turn, body)
+
+
+def test_what_lets_nothing_take_it_away_is_left_and_said() -> None:
+    stay = True
+
+    async def stubborn() -> None:
+        while stay:
+            try:
+                await asyncio.sleep(30)
+            except asyncio.CancelledError:
+                continue
+
+    async def body(bench: Bench) -> None:
+        nonlocal stay
+        bench.feed.post([delivery(1)])
+        await until(lambda: bench.executor.running)
+        assert not await bench.executor.hand_back(0.02)
+        assert bench.settler.outcomes == [], "its record is not settled, so it is run again elsewhere"
+        stay = False
+        assert await bench.executor.hand_back(5)
+
+    run(stubborn, body)
+
+
+def test_a_revocation_is_worked_through_while_the_worker_drains() -> None:
+    async def body(bench: Bench) -> None:
+        bench.feed.post([delivery(1)])
+        await bench.settled(1)
+        await bench.executor.drain(1)
+        assert await asyncio.to_thread(bench.feed.revoke, [P5], 10)
+
+    run(nothing, body)
+
+
+def test_a_bug_in_the_feed_ends_the_worker_instead_of_leaving_it_idle() -> None:
+    async def body(bench: Bench) -> None:
+        def broken(_now_ms: int) -> None:
+            raise ZeroDivisionError
+
+        bench.feed.refresh = broken  # type: ignore[assignment, method-assign]
+        bench.executor.wake()
+        await until(lambda: bench.crashes)
+        assert isinstance(bench.crashes[0], ZeroDivisionError)
+
+    run(nothing, body)
+
+
+def test_a_bug_at_the_end_of_an_attempt_ends_the_worker_and_frees_the_slot() -> None:
+    async def body(bench: Bench) -> None:
+        def broken(*_: Any) -> None:
+            raise ZeroDivisionError
+
+        bench.feed.done = broken  # type: ignore[assignment, method-assign]
+        bench.feed.post([delivery(1)])
+        await bench.settled(1)
+        await until(lambda: bench.crashes)
+        assert await bench.executor.drain(5)
+
+    run(nothing, body)
+
+
+def test_a_log_filter_of_the_users_that_raises_holds_nothing_up() -> None:
+    async def fail() -> None:
+        raise OSError
+
+    def broken(_record: logging.LogRecord) -> bool:
+        raise ZeroDivisionError
+
+    async def body(bench: Bench) -> None:
+        logger = logging.getLogger("fairlane.executor")
+        logger.addFilter(broken)
+        try:
+            bench.feed.post([delivery(1), delivery(2)])
+            outcomes = await bench.settled(2)
+            assert all(isinstance(outcome, Retrying) for outcome in outcomes)
+            assert await bench.executor.drain(5)
+        finally:
+            logger.removeFilter(broken)
+
+    run(fail, body, concurrency=1)
+
+
+def test_waking_from_many_threads_loses_no_task() -> None:
+    async def body(bench: Bench) -> None:
+        def post(first: int) -> None:
+            for offset in range(first, first + 250):
+                bench.feed.post([delivery(offset)])
+
+        await asyncio.gather(*[asyncio.to_thread(post, first) for first in range(0, 1_000, 250)])
+        outcomes = await bench.settled(1_000)
+        assert sorted(offsets(outcomes)) == list(range(1_000))
+
+    run(nothing, body)
+
+
+def test_waking_a_worker_whose_loop_is_closed_is_nothing() -> None:
+    benches: list[Bench] = []
+
+    async def body(bench: Bench) -> None:
+        benches.append(bench)
+
+    run(nothing, body)
+    benches[0].executor.wake()
