@@ -14,19 +14,20 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from fairlane.consumer.attempt_span import span_of, with_span
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.context import Context, current
 from fairlane.consumer.delivery import Delivery
 from fairlane.consumer.handlers import Handler, Handlers, Middleware
-from fairlane.consumer.outcome import Completed, Dead, Expired, HandedBack, OutboxRecord, Outcome, Retrying
+from fairlane.consumer.outcome import Completed, Dead, Expired, HandedBack, OutboxRecord, Outcome
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.consumer.threads import Interrupted, Threads
-from fairlane.consumer.verdict import AttemptTimeout, NoHandler, failed, unfit
+from fairlane.consumer.verdict import AttemptTimeout, NoHandler, ResultTooLarge, TaskExpired, describe, failed, unfit
 from fairlane.topics import routing, tracing, wire
 from fairlane.topics.clock import now_ms
 from fairlane.topics.errors import InvalidPayload
-from fairlane.topics.events import ErrorInfo
 from fairlane.topics.task import Task
+from fairlane.topics.tracing import Processing
 
 
 class Attempts:
@@ -53,70 +54,60 @@ class Attempts:
     async def run(self, delivery: Delivery) -> Outcome:
         """Run the handler of a task; returns what it led to."""
         started_ms = now_ms()
+        processing = tracing.UNTRACED
         try:
-            return await self._run(delivery, started_ms)
+            with span_of(delivery, self._config) as processing:
+                outcome = await self._outcome(delivery, started_ms, processing)
         except BaseException as error:  # noqa: BLE001 - a validator or a span processor of the user's may do anything
             handler = self._handlers.get(delivery.task.type)
-            return self._failed(delivery, handler.retry if handler is not None else RetryPolicy(), error, started_ms)
+            policy = handler.retry if handler is not None else RetryPolicy()
+            outcome = self._failed(delivery, policy, error, started_ms)
+        return with_span(outcome, processing)
 
-    async def _run(self, delivery: Delivery, started_ms: int) -> Outcome:
+    async def _outcome(self, delivery: Delivery, started_ms: int, processing: Processing) -> Outcome:
         task = delivery.task
         if task.expires_ms and started_ms >= task.expires_ms:
+            processing.failed(TaskExpired(started_ms - task.expires_ms))
             return Expired(delivery, started_ms)
         handler = self._handlers.get(task.type)
+        patience_s = self._config.no_handler_s
         if handler is None:
             missing = NoHandler(task.type, tuple(self._handlers))
-            patience_s = self._config.no_handler_s
+            processing.failed(missing)
             return unfit(
                 delivery, "no_handler", missing, patience_s=patience_s, started_ms=started_ms, now_ms=started_ms
             )
         try:
             arguments = handler.signature.load(task.payload)
         except InvalidPayload as error:
-            patience_s = self._config.no_handler_s if handler.on_invalid == "retry" else 0.0
+            processing.failed(error)
+            patience_s = patience_s if handler.on_invalid == "retry" else 0.0
             return unfit(
                 delivery, "invalid_payload", error, patience_s=patience_s, started_ms=started_ms, now_ms=started_ms
             )
-        timeout_s = task.timeout_ms / 1000 if task.timeout_ms else handler.timeout_s
-        deadline = started_ms / 1000 + timeout_s if timeout_s is not None else None
-        context = Context(task, deadline, self._to_record)
-        assigned = delivery.assigned
-        with tracing.process(
-            task,
-            topic=assigned.topic,
-            partition=assigned.partition,
-            offset=delivery.offset,
-            group=self._names.group,
-            client_id=self._config.worker,
-        ) as processing:
-            outcome = await self._outcome(delivery, handler, arguments, context, timeout_s, started_ms, processing)
-        if not processing.traceparent or not isinstance(outcome, Completed | Retrying | Dead):
-            return outcome
-        outcome = replace(outcome, traceparent=processing.traceparent)
-        # A trace that this attempt began goes on in the next one, and in the letter.
-        if isinstance(outcome, Retrying):
-            return replace(outcome, task=tracing.begun(outcome.task, processing))
-        if isinstance(outcome, Dead):
-            return replace(outcome, delivery=replace(delivery, task=tracing.begun(task, processing)))
-        return outcome
+        return await self._attempt(delivery, handler, arguments, started_ms, processing)
 
-    async def _outcome(
+    async def _attempt(
         self,
         delivery: Delivery,
         handler: Handler,
         arguments: tuple[tuple[Any, ...], dict[str, Any]],
-        context: Context,
-        timeout_s: float | None,
         started_ms: int,
-        processing: tracing.Processing,
+        processing: Processing,
     ) -> Outcome:
+        task = delivery.task
+        timeout_s = task.timeout_ms / 1000 if task.timeout_ms else handler.timeout_s
+        deadline = started_ms / 1000 + timeout_s if timeout_s is not None else None
+        context = Context(task, deadline, self._to_record)
         token = current.set(context)
         try:
             result = await self._timed(handler, arguments, context, timeout_s)
             encoded = handler.signature.dump_result(result)
         except BaseException as error:  # noqa: BLE001 - every way to fail has an outcome
             outcome = self._failed(delivery, handler.retry, error, started_ms)
-            if not isinstance(outcome, HandedBack):
+            if isinstance(outcome, HandedBack):
+                processing.happened("handed back")
+            else:
                 processing.failed(error)
             return outcome
         finally:
@@ -124,7 +115,9 @@ class Attempts:
         finished_ms = now_ms()
         limit = self._config.result_max_bytes
         if len(encoded) > limit:
-            info = ErrorInfo("ResultTooLarge", f"the result has {len(encoded)} bytes, the limit is {limit}")
+            too_large = ResultTooLarge(len(encoded), limit)
+            processing.failed(too_large)
+            info = describe(too_large, with_traceback=False)
             return Dead(delivery, started_ms, finished_ms, "result_too_large", info)
         return Completed(delivery, started_ms, finished_ms, encoded, context.outbox)
 
@@ -184,8 +177,7 @@ class Attempts:
             lane = routing.lane_for(task.priority, self._config.lanes)
             task = replace(task, lane=lane.topic, priority=lane.level)
         topic = routing.first_topic(task, self._names, self._config.tiers, now_ms())
-        traced, span = tracing.start_send(task, topic)
-        tracing.end_send(span)
+        traced = tracing.create(task, topic)
         # A new record's value is the payload, whatever form the record had that the task was read from.
         return OutboxRecord(topic, traced.payload, traced.key, tuple(wire.encode(traced)))
 

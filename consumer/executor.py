@@ -17,8 +17,9 @@ from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Delivery
 from fairlane.consumer.feed import Feed
 from fairlane.consumer.meter import Meter
-from fairlane.consumer.outcome import Dead, Outcome, Retrying
+from fairlane.consumer.outcome import Dead, Outcome, Retrying, traceparent_of
 from fairlane.consumer.settler import Settler
+from fairlane.topics import tracing
 from fairlane.topics.clock import now_ms
 
 _logger = logging.getLogger("fairlane.executor")
@@ -203,5 +204,13 @@ def _tell(outcome: Outcome) -> None:
             task.attempt,
             error.type if error else "",
             error.message if error else "",
-            extra={"task_id": task.id, "task_type": task.type, "attempt": task.attempt},
+            extra={"task_id": task.id, "task_type": task.type, "attempt": task.attempt, **_trace_of(outcome)},
         )
+
+
+def _trace_of(outcome: Outcome) -> dict[str, str]:
+    """What the log names of the attempt's trace: its span is over, so it is not current any more."""
+    traceparent = traceparent_of(outcome)
+    if not traceparent:
+        return {}
+    return {"trace_id": tracing.trace_id(traceparent), "span_id": tracing.span_id(traceparent)}

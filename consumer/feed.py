@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from fairlane.consumer.attempt_span import span_of, with_span
 from fairlane.consumer.config import TIERS_ACCOUNT, WorkerConfig
 from fairlane.consumer.delays import DelayHeap
 from fairlane.consumer.delivery import Assigned, Delivery
@@ -24,7 +25,7 @@ from fairlane.consumer.settler import Settler
 from fairlane.consumer.suspects import Command, Record, Run, SuspectGate
 from fairlane.consumer.suspects import Dead as Buried
 from fairlane.consumer.to_settler import RecordLosses
-from fairlane.topics.events import ErrorInfo
+from fairlane.consumer.verdict import WorkerLost, describe
 
 
 class _Revoke(NamedTuple):
@@ -58,6 +59,7 @@ class Feed:
     """
 
     def __init__(self, config: WorkerConfig, handlers: Handlers, settler: Settler, wake: Callable[[], None]) -> None:
+        self._config = config
         self._settler = settler
         self._wake = wake
         self._inbox: deque[Sequence[Delivery] | _TakenOver | _Revoke | _Recorded | _Begin] = deque()
@@ -198,9 +200,14 @@ class Feed:
                 case Buried(assigned, delivery, losses):
                     self._suspects.pop((assigned, delivery.offset), None)
                     self._count(delivery)
-                    error = ErrorInfo("WorkerLost", f"{losses} workers died while they ran it")
-                    self._settler.post(Dead(delivery, now_ms, now_ms, "worker_lost", error))
+                    self._settler.post(self._lost(delivery, WorkerLost(losses), now_ms))
                     self._follow(self._gate.finished(assigned, delivery.offset), now_ms)
+
+    def _lost(self, delivery: Delivery, error: WorkerLost, now_ms: int) -> Dead:
+        with span_of(delivery, self._config) as processing:
+            processing.failed(error)
+        info = describe(error, with_traceback=False)
+        return with_span(Dead(delivery, now_ms, now_ms, "worker_lost", info), processing)
 
     def _recorded(self, assigned: Assigned, known: OffsetMap) -> None:
         """Called on the settler's thread, when the losses are committed."""

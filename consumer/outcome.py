@@ -63,6 +63,7 @@ class Expired(msgspec.Struct, frozen=True, gc=False):
 
     delivery: Delivery
     finished_ms: int
+    traceparent: str = ""
 
 
 class Deferred(msgspec.Struct, frozen=True, gc=False):
@@ -77,6 +78,7 @@ class HandedBack(msgspec.Struct, frozen=True, gc=False):
 
     delivery: Delivery
     finished_ms: int
+    traceparent: str = ""
 
 
 class Malformed(msgspec.Struct, frozen=True, gc=False):
@@ -99,7 +101,7 @@ def assigned_of(outcome: Outcome) -> Assigned:
 
 def traceparent_of(outcome: Outcome) -> str:
     """The span of the attempt, "" where none was recorded."""
-    return outcome.traceparent if isinstance(outcome, Completed | Retrying | Dead) else ""
+    return "" if isinstance(outcome, Deferred | Malformed) else outcome.traceparent
 
 
 def offset_of(outcome: Outcome) -> int:

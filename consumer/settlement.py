@@ -144,14 +144,17 @@ def _spare(settling: Settling, refusal: Refusal, own: frozenset[str], names: Que
     match outcome:
         case Completed():
             reason: Reason = "result_too_large" if topic in (names.status, names.replies) else "outbox_failed"
-            return Settling(Dead(outcome.delivery, outcome.started_ms, outcome.finished_ms, reason, detail))
+            return Settling(_dead(outcome, reason, detail))
         case Retrying():
-            dead = Dead(outcome.delivery, outcome.started_ms, outcome.finished_ms, "max_attempts", outcome.error)
-            return Settling(dead)
+            return Settling(_dead(outcome, "max_attempts", outcome.error))
         case Deferred() | HandedBack():
             return Settling(Dead(outcome.delivery, outcome.finished_ms, outcome.finished_ms, "fatal", detail))
         case _:
             return replace(settling, thrift=settling.thrift + 1) if settling.thrift < THRIFT_MAX else None
+
+
+def _dead(outcome: Completed | Retrying, reason: Reason, error: ErrorInfo) -> Dead:
+    return Dead(outcome.delivery, outcome.started_ms, outcome.finished_ms, reason, error, outcome.traceparent)
 
 
 def halves(settling: Sequence[Settling]) -> tuple[Sequence[Settling], Sequence[Settling]]:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from opentelemetry.trace import Span
+
 from fairlane.consumer.assignment import Lease
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Assigned
@@ -262,7 +264,7 @@ class Settler:
                 return
             records = [(index, record) for index, each in enumerate(batch) for record in self._of(each, lease)]
             began = time.monotonic()
-            self._write(records, offsets, lease, [traceparent_of(each.outcome) for each in ours])
+            self._write(records, offsets, lease, [each.outcome for each in ours])
             self.last_commit = time.monotonic()
             self._linger.observe(self.last_commit - began)
             self._ledger.committed(offsets, open_still)
@@ -279,10 +281,10 @@ class Settler:
         records: Sequence[tuple[int, Record]],
         offsets: Sequence[OffsetToCommit],
         lease: Lease,
-        traceparents: Sequence[str],
+        settled: Sequence[Outcome],
     ) -> None:
         assert self._producer is not None
-        span = tracing.start_commit(traceparents, group=self._config.names.group)
+        span = _commit_span(settled, self._config.names.group)
         try:
             self._producer.run(records, offsets, lease)
         except Exception as error:
@@ -330,3 +332,11 @@ class Settler:
             )
         elif failures > 1:
             _logger.warning("a settlement was aborted %d times in a row: %s", failures, error)
+
+
+def _commit_span(settled: Sequence[Outcome], group: str) -> Span | None:
+    traceparents = [traceparent_of(outcome) for outcome in settled]
+    if not any(traceparents):
+        return None
+    topics = {assigned_of(outcome).topic for outcome in settled}
+    return tracing.start_commit(traceparents, group=group, topic=topics.pop() if len(topics) == 1 else "")

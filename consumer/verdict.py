@@ -137,6 +137,27 @@ def unfit(
     return Retrying(delivery, started_ms, now_ms, again, info)
 
 
+class TaskExpired(Exception):
+    """The task's time was over before an attempt could start."""
+
+    def __init__(self, late_ms: int) -> None:
+        super().__init__(f"it expired {late_ms} ms before it could start")
+
+
+class ResultTooLarge(Exception):
+    """The handler returned more than a result may have."""
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(f"the result has {size_bytes} bytes, the limit is {limit_bytes}")
+
+
+class WorkerLost(Exception):
+    """Workers died while they ran the task, as many as may."""
+
+    def __init__(self, losses: int) -> None:
+        super().__init__(f"{losses} workers died while they ran it")
+
+
 class NoHandler(Exception):
     """The worker has no handler for the task's type; a newer worker may have one."""
 

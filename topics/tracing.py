@@ -1,43 +1,62 @@
-"""Spans of a task's life: `send`, `process` and `commit`, by the OpenTelemetry API and its messaging conventions.
+"""Spans of a task's life, by the OpenTelemetry API and its messaging conventions: docs/tracing.md shows them.
 
 Invariant: a task costs the SDK nothing unless it is sampled. The sampled bit of its traceparent is looked at first:
 where it is off, or where no SDK is set, the context is passed on and no span is made. Every attempt is a child of the
 context in which the task was created, so one trace holds the producer, all attempts, the tiers between and the DLQ.
 
-Source: OpenTelemetry semantic conventions for messaging and Kafka, 1.44 (in development), W3C Trace Context.
+Source: OpenTelemetry semantic conventions for messaging and Kafka, 1.44 (in development).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextvars import ContextVar, Token
-from functools import lru_cache
+from contextvars import Token
 from importlib.metadata import version
 from itertools import islice
 from types import TracebackType
 from typing import Any, Final, Self
 
 from msgspec.structs import replace
-from opentelemetry import baggage, propagate, trace
 from opentelemetry import context as otel
+from opentelemetry import trace
 from opentelemetry.environment_variables import OTEL_PYTHON_TRACER_PROVIDER
-from opentelemetry.propagators.textmap import TextMapPropagator
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceState
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanKind, Status, StatusCode
 
 from fairlane.topics.task import Task
+from fairlane.topics.trace_context import (
+    EMPTY,
+    carried,
+    extract,
+    from_text,
+    inject,
+    is_sampled,
+    span_id,
+    to_text,
+    trace_id,
+)
+
+__all__ = [
+    "UNTRACED",
+    "Processing",
+    "begun",
+    "create",
+    "end_commit",
+    "end_send",
+    "is_sampled",
+    "may_trace",
+    "process",
+    "span_id",
+    "start_commit",
+    "start_resend",
+    "start_send",
+    "trace_id",
+    "tracer",
+]
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 MAX_LINKS: Final = 128
 """Links of one commit span; the SDK's own limit by default (OTEL_SPAN_LINK_COUNT_LIMIT)."""
-
-_W3C_FIELDS: Final = frozenset({"traceparent", "tracestate", "baggage"})
-_ODD_DIGITS: Final = frozenset("13579bdf")
-_NO_STATE: Final = TraceState()
-_EMPTY: Final = otel.Context()
-
-_carried: ContextVar[tuple[str, str]] = ContextVar("fairlane.trace", default=("", ""))
-"""Traceparent and tracestate of the task that runs here, where no SDK holds them."""
 
 _tracer_of: tuple[object, trace.Tracer | None] = (None, None)
 _api: Final = vars(trace)
@@ -61,29 +80,9 @@ def tracer() -> trace.Tracer | None:
     return found
 
 
-def is_sampled(traceparent: str) -> bool:
-    """Whether the sampled bit is on. The flags may be 03, so it is one bit that is looked at."""
-    return traceparent[54:55] in _ODD_DIGITS
-
-
-def trace_id(traceparent: str) -> str:
-    """The trace id of a traceparent, 32 hexadecimal digits; "" where there is none."""
-    return traceparent[3:35]
-
-
-def _remote(traceparent: str, tracestate: str) -> SpanContext:
-    """The span context of a well-formed traceparent."""
-    return SpanContext(
-        int(traceparent[3:35], 16),
-        int(traceparent[36:52], 16),
-        is_remote=True,
-        trace_flags=trace.TraceFlags(int(traceparent[53:55], 16)),
-        trace_state=TraceState.from_header([tracestate]) if tracestate else _NO_STATE,
-    )
-
-
-def _text(context: SpanContext) -> str:
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+def may_trace() -> bool:
+    """Whether a task that is sent from here may get a context: one look for many tasks."""
+    return tracer() is not None or bool(otel.get_current()) or bool(carried.get()[0])
 
 
 def start_send(task: Task, topic: str) -> tuple[Task, Span | None]:
@@ -91,19 +90,64 @@ def start_send(task: Task, topic: str) -> tuple[Task, Span | None]:
 
     The span is a child of the current one, or of the task that runs here. A task that has a traceparent already keeps
     it, and no span is made: whoever put it there has one of his own.
+
+    Of many tasks that are sent at once, each has a `send` span of its own, and there is none for all of them: each is
+    a record of its own, in a partition of its own, that Kafka acknowledges or refuses on its own, at its own time. The
+    conventions' other way (a `create` a message and one `send` that links to all of them) makes one span more, cannot
+    say what became of which, and loses all links but 128.
     """
+    return _begin("send", task, topic)
+
+
+def create(task: Task, topic: str) -> Task:
+    """The task with the context of a `create` span: one that is written later, or never, as its creator ends.
+
+    What a handler enqueues through its context is written by the settlement of its attempt, if that succeeds. So
+    there is no `send`, which would say that it was sent, but the `create` under the attempt and the attempt's commit.
+    """
+    task, span = _begin("create", task, topic)
+    if span is not None:
+        span.end()
+    return task
+
+
+def _begin(operation: str, task: Task, topic: str) -> tuple[Task, Span | None]:
     if task.traceparent:
         return task, None
-    current = trace.get_current_span().get_span_context()
     used = tracer()
+    current = trace.get_current_span().get_span_context()
     if used is None or (current.is_valid and not current.trace_flags.sampled):
         if current.is_valid:
-            return _inject(task, otel.get_current()), None
-        traceparent, tracestate = _carried.get()
+            return inject(task, otel.get_current()), None
+        traceparent, tracestate = carried.get()
         return (replace(task, traceparent=traceparent, tracestate=tracestate), None) if traceparent else (task, None)
+    attributes = _attributes(operation, operation, topic, task)
+    span = used.start_span(f"{operation} {topic}", kind=SpanKind.PRODUCER, attributes=attributes)
+    return inject(task, trace.set_span_in_context(span)), span
+
+
+def start_resend(task: Task, topic: str) -> Span | None:
+    """Begin to send a record once more as it is, the context in its headers included: a dead letter that is replayed.
+
+    The span is a child of the context in which the task was created and links to it, as every attempt's. Its own is
+    in no record, so it is no PRODUCER, by the conventions, but a CLIENT.
+
+    Args:
+        task: what the record says; its `headers` are all of the record's.
+        topic: where it goes.
+
+    Returns:
+        The span to give to `end_send`; None where the task's trace is not sampled, or it has none.
+    """
+    used = tracer()
+    if used is None:
+        return None
+    parent = extract(task)
+    creation = trace.get_current_span(parent).get_span_context()
+    if not creation.is_valid or not creation.trace_flags.sampled:
+        return None
     attributes = _attributes("send", "send", topic, task)
-    span = used.start_span(f"send {topic}", kind=SpanKind.PRODUCER, attributes=attributes)
-    return _inject(task, trace.set_span_in_context(span)), span
+    return used.start_span(f"send {topic}", parent, SpanKind.CLIENT, attributes, (Link(creation),))
 
 
 def end_send(span: Span | None, *, partition: int = -1, offset: int = -1, error: BaseException | None = None) -> None:
@@ -119,21 +163,6 @@ def end_send(span: Span | None, *, partition: int = -1, offset: int = -1, error:
     span.end()
 
 
-def _inject(task: Task, context: otel.Context) -> Task:
-    """The task with the context in its fields, and in its headers what is neither traceparent nor tracestate."""
-    propagator = propagate.get_global_textmap()
-    if _fields(propagator) == _W3C_FIELDS:
-        inner = trace.get_current_span(context).get_span_context()
-        state = inner.trace_state.to_header() if inner.trace_state else ""
-        if not baggage.get_all(context):
-            return replace(task, traceparent=_text(inner), tracestate=state)
-    carrier: dict[str, str] = {}
-    propagator.inject(carrier, context)
-    traceparent, tracestate = carrier.pop("traceparent", ""), carrier.pop("tracestate", "")
-    added = tuple((name, value.encode()) for name, value in carrier.items())
-    return replace(task, traceparent=traceparent, tracestate=tracestate, headers=task.headers + added)
-
-
 class Processing:
     """One attempt as a span, current while it runs: `with process(…) as processing:` around the handler.
 
@@ -143,18 +172,18 @@ class Processing:
 
     __slots__ = ("_attached", "_carried", "_context", "_span", "traceparent")
 
-    def __init__(self, span: Span | None, context: otel.Context | None, carried: tuple[str, str] | None) -> None:
+    def __init__(self, span: Span | None, context: otel.Context | None, unheld: tuple[str, str] | None) -> None:
         self._span = span
         self._context = context
-        self._carried: Any = carried
+        self._carried: Any = unheld
         self._attached: Token[otel.Context] | None = None
-        self.traceparent = _text(span.get_span_context()) if span is not None else ""
+        self.traceparent = to_text(span.get_span_context()) if span is not None else ""
 
     def __enter__(self) -> Self:
         if self._context is not None:
             self._attached = otel.attach(self._context)
         elif self._carried is not None:
-            self._carried = _carried.set(self._carried)
+            self._carried = carried.set(self._carried)
         return self
 
     def failed(self, error: BaseException) -> None:
@@ -162,18 +191,24 @@ class Processing:
         if self._span is not None:
             record_error(self._span, error)
 
+    def happened(self, event: str) -> None:
+        """Say what happened in the attempt that is no failure of it."""
+        if self._span is not None:
+            self._span.add_event(event)
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._attached is not None:
             otel.detach(self._attached)
         elif self._carried is not None:
-            _carried.reset(self._carried)
+            carried.reset(self._carried)
         if self._span is not None:
             if error is not None:
                 record_error(self._span, error)
             self._span.end()
 
 
-_UNTRACED: Final = Processing(None, None, None)
+UNTRACED: Final = Processing(None, None, None)
+"""An attempt without a trace."""
 
 
 def process(task: Task, *, topic: str, partition: int, offset: int, group: str, client_id: str = "") -> Processing:
@@ -188,20 +223,14 @@ def process(task: Task, *, topic: str, partition: int, offset: int, group: str, 
         client_id: of the worker's Kafka consumer.
     """
     used = tracer()
-    traceparent = task.traceparent
     if used is None:
-        return Processing(None, None, (traceparent, task.tracestate)) if traceparent else _UNTRACED
-    parent, links = _EMPTY, None
-    if traceparent:
-        remote = _remote(traceparent, task.tracestate)
-        parent = _extract_rest(task, trace.set_span_in_context(NonRecordingSpan(remote), _EMPTY))
-    elif "traceparent" not in _fields(propagate.get_global_textmap()):
-        parent = _extract_rest(task, _EMPTY)
-    remote = trace.get_current_span(parent).get_span_context()
-    if remote.is_valid:
-        if not remote.trace_flags.sampled:
+        return Processing(None, None, (task.traceparent, task.tracestate)) if task.traceparent else UNTRACED
+    parent, links = extract(task), None
+    creation = trace.get_current_span(parent).get_span_context()
+    if creation.is_valid:
+        if not creation.trace_flags.sampled:
             return Processing(None, parent, None)
-        links = (Link(remote),)
+        links = (Link(creation),)
     attributes = _attributes("process", "process", topic, task)
     attributes["messaging.destination.partition.id"] = str(partition)
     attributes["messaging.kafka.offset"] = offset
@@ -213,11 +242,16 @@ def process(task: Task, *, topic: str, partition: int, offset: int, group: str, 
     return Processing(span, trace.set_span_in_context(span, parent), None)
 
 
-def begun(task: Task, processing: Processing) -> Task:
-    """The task with the trace that its attempt began, so that its next attempts continue it; else the task itself."""
-    if task.traceparent or not processing.traceparent:
+def begun(task: Task, traceparent: str) -> Task:
+    """The task with the trace that its attempt began, so that its next attempts continue it; else the task itself.
+
+    Args:
+        task: the task.
+        traceparent: `Processing.traceparent` of the attempt.
+    """
+    if task.traceparent or not traceparent:
         return task
-    return replace(task, traceparent=processing.traceparent, own_trace=True)
+    return replace(task, traceparent=traceparent, own_trace=True)
 
 
 def start_commit(traceparents: Sequence[str], *, group: str, topic: str = "") -> Span | None:
@@ -226,9 +260,9 @@ def start_commit(traceparents: Sequence[str], *, group: str, topic: str = "") ->
     It is a child of the first of them, so that what the sampler decided for that one holds for its commit too.
 
     Args:
-        traceparents: `Processing.traceparent` of each attempt that is settled, or its task's; "" where there is none.
+        traceparents: `Processing.traceparent` of each attempt that is settled; "" where there is none.
         group: consumer group whose offsets are committed.
-        topic: the topic whose offsets are committed, where it is only one.
+        topic: where the records were read that are settled, if all of them in one.
 
     Returns:
         The span to give to `end_commit`; None where nothing that is settled is sampled.
@@ -236,7 +270,7 @@ def start_commit(traceparents: Sequence[str], *, group: str, topic: str = "") ->
     used = tracer()
     if used is None:
         return None
-    sampled = [_remote(text, "") for text in islice(filter(is_sampled, traceparents), MAX_LINKS)]
+    sampled = [from_text(text) for text in islice(filter(is_sampled, traceparents), MAX_LINKS)]
     if not sampled:
         return None
     attributes: dict[str, Any] = {
@@ -248,9 +282,9 @@ def start_commit(traceparents: Sequence[str], *, group: str, topic: str = "") ->
     }
     if topic:
         attributes["messaging.destination.name"] = topic
-    parent = trace.set_span_in_context(NonRecordingSpan(sampled[0]), _EMPTY)
+    parent = trace.set_span_in_context(NonRecordingSpan(sampled[0]), EMPTY)
     links = [Link(context) for context in sampled]
-    return used.start_span(f"commit {topic or group}", parent, SpanKind.CLIENT, attributes, links)
+    return used.start_span(f"commit {topic}" if topic else "commit", parent, SpanKind.CLIENT, attributes, links)
 
 
 def end_commit(span: Span | None, error: BaseException | None = None) -> None:
@@ -263,14 +297,20 @@ def end_commit(span: Span | None, error: BaseException | None = None) -> None:
 
 def record_error(span: Span, error: BaseException) -> None:
     """Set the span's status and `error.type`, and add the exception; one whose text cannot be made is recorded too."""
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name = error_type(error)
     span.set_attribute("error.type", name)
     try:
         span.record_exception(error)
         span.set_status(Status(StatusCode.ERROR, str(error)[:500]))
     except Exception:  # noqa: BLE001 - a __str__ of the user's may do anything
         span.set_status(Status(StatusCode.ERROR, name))
+
+
+def error_type(error: BaseException) -> str:
+    """The class's full name; of Python's own and of fairlane's the name alone, as in status events and dead letters."""
+    kind = type(error)
+    known = kind.__module__ == "builtins" or kind.__module__.startswith("fairlane.")
+    return kind.__qualname__ if known else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _attributes(name: str, kind: str, topic: str, task: Task) -> dict[str, Any]:
@@ -283,21 +323,8 @@ def _attributes(name: str, kind: str, topic: str, task: Task) -> dict[str, Any]:
         "fairlane.task.type": task.type,
         "fairlane.task.priority": task.priority,
     }
+    if task.replays:
+        attributes["fairlane.task.replays"] = task.replays
     if task.key:
         attributes["messaging.kafka.message.key"] = task.key.decode("utf-8", "replace")
     return attributes
-
-
-@lru_cache(maxsize=4)
-def _fields(propagator: TextMapPropagator) -> frozenset[str]:
-    """The headers of a propagator; a composite one collects them anew at each call."""
-    return frozenset(propagator.fields)
-
-
-def _extract_rest(task: Task, context: otel.Context) -> otel.Context:
-    """The context with what a record carries besides W3C trace context: baggage, or another propagator's headers."""
-    propagator = propagate.get_global_textmap()
-    if _fields(propagator) == _W3C_FIELDS and "baggage" not in dict(task.headers):
-        return context
-    carrier = {name: value.decode("utf-8", "replace") for name, value in task.headers if value}
-    return propagator.extract(carrier, context)

@@ -1,0 +1,51 @@
+"""The `process` span of a delivery, and its place in the outcome.
+
+Invariant: whatever ends a task, or an attempt of it, has a span in the task's trace, if that is sampled: a handler that
+ran, but also a task that nobody here could run, that had expired, or whose workers died. What only goes on to the next
+tier has none.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from fairlane.consumer.config import WorkerConfig
+from fairlane.consumer.delivery import Delivery
+from fairlane.consumer.outcome import Completed, Dead, Expired, HandedBack, Outcome, Retrying
+from fairlane.topics import tracing
+
+Attempted = Completed | Retrying | Dead | Expired | HandedBack
+A = TypeVar("A", bound=Outcome)
+
+
+def span_of(delivery: Delivery, config: WorkerConfig) -> tracing.Processing:
+    """The span of what is about to be done with a delivery, as a context manager."""
+    assigned = delivery.assigned
+    return tracing.process(
+        delivery.task,
+        topic=assigned.topic,
+        partition=assigned.partition,
+        offset=delivery.offset,
+        group=config.names.group,
+        client_id=config.worker,
+    )
+
+
+def with_span(outcome: A, processing: tracing.Processing) -> A:
+    """The outcome with its span, for its settlement to link to.
+
+    A trace that this attempt began is in the task from here on: in its next attempt, and in its letter.
+    """
+    traceparent = processing.traceparent
+    if not traceparent or not isinstance(outcome, Attempted):
+        return outcome
+    delivery = outcome.delivery
+    task = tracing.begun(delivery.task, traceparent)
+    if task is not delivery.task:
+        delivery = replace(delivery, task=task)
+        if isinstance(outcome, Retrying):
+            again = tracing.begun(outcome.task, traceparent)
+            return replace(outcome, delivery=delivery, traceparent=traceparent, task=again)
+    return replace(outcome, delivery=delivery, traceparent=traceparent)
