@@ -11,13 +11,12 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from msgspec.structs import replace
-from opentelemetry.trace import Span
 
 from fairlane.producer.client import Client
 from fairlane.producer.handle import TaskHandle, Trail
@@ -163,30 +162,38 @@ class TaskProducer:
             return []
         client = self._slot.get()
         moment_ms = now_ms()
-        tasks, replies = yield from self._expect_replies(parcels)
+        tasks = [parcel.task for parcel in parcels]
         topics = [routing.first_topic(task, self.names, self._tiers, moment_ms) for task in tasks]
-        unknown = client.unknown_topics(dict.fromkeys(topics))
-        if unknown:
-            yield Blocking(partial(client.verify, unknown))
         shipment = Shipment(tasks, topics, client.translate, client.space)
-        spans: dict[int, Span] = {}
         try:
-            yield from self._hand_over(client, shipment, spans)
-            shipment.seal()
-            if not (yield Until(shipment.done, self._timeout_s + _REPORT_GRACE_S)):
-                self._give_up(shipment)
-        finally:
-            _end_spans(shipment, spans)
+            if tracing.may_trace():
+                yield from self._trace(shipment)
+            replies = yield from self._expect_replies(parcels, shipment.tasks)
+            unknown = client.unknown_topics(dict.fromkeys(topics))
+            if unknown:
+                yield Blocking(partial(client.verify, unknown))
+            yield from self._hand_over(client, shipment)
+        except BaseException as error:
+            shipment.give_up(error)
+            raise
+        shipment.seal()
+        if not (yield Until(shipment.done, self._timeout_s + _REPORT_GRACE_S)):
+            self._give_up(shipment)
         return [
             self._answer(shipment, index, parcel, replies.get(index), moment_ms) for index, parcel in enumerate(parcels)
         ]
 
-    def _expect_replies(self, parcels: Sequence[Parcel[Any]]) -> Course[tuple[list[Task], dict[int, Reply]]]:
-        """The tasks, those that want a reply with the address for it, and what will get each."""
-        tasks = [parcel.task for parcel in parcels]
+    def _trace(self, shipment: Shipment) -> Course[None]:
+        for index in range(len(shipment.tasks)):
+            if index % _CHUNK == _CHUNK - 1:
+                yield Turn()
+            shipment.trace(index)
+
+    def _expect_replies(self, parcels: Sequence[Parcel[Any]], tasks: list[Task]) -> Course[dict[int, Reply]]:
+        """Write the address for a reply into the tasks that want one; returns what will get each."""
         asking = [index for index, parcel in enumerate(parcels) if parcel.reply]
         if not asking:
-            return tasks, {}
+            return {}
         address, expected = self._results.follower.expect([tasks[index].id for index in asking])
         replies = dict(zip(asking, map(Reply, expected), strict=True))
         if not (yield Until(address, self._timeout_s)):
@@ -196,28 +203,24 @@ class TaskProducer:
             raise reply_to
         for index in asking:
             tasks[index] = replace(tasks[index], reply_to=reply_to)
-        return tasks, replies
+        return replies
 
-    def _hand_over(self, client: Client, shipment: Shipment, spans: dict[int, Span]) -> Course[None]:
-        tasks = shipment.tasks
-        for index, untraced in enumerate(tasks):
+    def _hand_over(self, client: Client, shipment: Shipment) -> Course[None]:
+        for index, task in enumerate(shipment.tasks):
             if index % _CHUNK == _CHUNK - 1:
                 yield Turn()
-            task, span = tracing.start_send(untraced, shipment.topics[index])
-            if span is not None:
-                spans[index] = span
-            tasks[index] = task
             try:
                 headers = wire.encode(task)
             except UnicodeEncodeError as error:
                 shipment.fail(index, UsageError(f"task {task.id!r} has a field that is no text: {error}"))
                 continue
-            if client.hand_over(shipment, index, headers):
-                continue
-            if not (yield from self._hand_over_when_there_is_room(client, shipment, index, headers)):
+            if not client.hand_over(shipment, index, headers) and not (
+                yield from self._hand_over_when_there_is_room(client, shipment, index, headers)
+            ):
                 for left in range(index, len(shipment.tasks)):
                     shipment.fail(left, BufferFull(shipment.tasks[left].id, self._timeout_s))
                 return
+            shipment.handed = index + 1
 
     def _hand_over_when_there_is_room(
         self, client: Client, shipment: Shipment, index: int, headers: list[tuple[str, bytes]]
@@ -235,6 +238,7 @@ class TaskProducer:
             if shipment.places[index] is None and index not in shipment.errors:
                 waited_s = self._timeout_s + _REPORT_GRACE_S
                 shipment.errors[index] = EnqueueUncertain(task.id, waited_s, "librdkafka gave no report")
+                shipment.end_span(index)
 
     def _answer(
         self, shipment: Shipment, index: int, parcel: Parcel[Any], reply: Reply | None, moment_ms: int
@@ -245,12 +249,6 @@ class TaskProducer:
         task = parcel.task
         trail = Trail(task.id, task.type, shipment.topics[index], place[0], place[1], moment_ms, reply)
         return TaskHandle(trail, self._results, parcel.load)
-
-
-def _end_spans(shipment: Shipment, spans: Mapping[int, Span]) -> None:
-    for index, span in spans.items():
-        partition, offset = shipment.places[index] or (-1, -1)
-        tracing.end_send(span, partition=partition, offset=offset, error=shipment.errors.get(index))
 
 
 def _only(answers: list[TaskHandle[Any] | FairlaneError]) -> TaskHandle[Any]:

@@ -1,7 +1,8 @@
 """One course of action for two worlds: threads that block and coroutines that await.
 
 Invariant: a course is a generator that yields what it waits for and does no waiting itself. Whoever drives it waits, in
-the way of its world; so that `enqueue` and `aenqueue` cannot drift apart.
+the way of its world; so that `enqueue` and `aenqueue` cannot drift apart. What goes wrong in a wait, a cancellation
+too, is raised where the course waits.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Until:
 
 @dataclass(frozen=True)
 class Blocking:
-    """Call something that blocks. There is no answer; what it raises ends the course."""
+    """Call something that blocks. There is no answer; what it raises is raised in the course, which ends with it."""
 
     call: Callable[[], object]
 
@@ -44,7 +45,12 @@ def run(course: Course[T]) -> T:
     try:
         step = next(course)
         while True:
-            step = course.send(_block(step))
+            try:
+                answer = _block(step)
+            except BaseException as error:  # noqa: BLE001 - the course lets it through, and so does this
+                step = course.throw(error)
+            else:
+                step = course.send(answer)
     except StopIteration as end:
         result: T = end.value
         return result
@@ -68,7 +74,12 @@ async def arun(course: Course[T]) -> T:
     try:
         step = next(course)
         while True:
-            step = course.send(await _await(step))
+            try:
+                answer = await _await(step)
+            except BaseException as error:  # noqa: BLE001 - the course lets it through, and so does this
+                step = course.throw(error)
+            else:
+                step = course.send(answer)
     except StopIteration as end:
         result: T = end.value
         return result

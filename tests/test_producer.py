@@ -247,7 +247,7 @@ def test_a_sent_task_carries_the_context_of_its_send_span_and_the_span_says_wher
     assert context is not None
     assert f"{context.trace_id:032x}-{context.span_id:016x}" in str(headers_of(message)["traceparent"])
     assert (by_id[good.id].attributes or {})["messaging.kafka.offset"] == message.offset()
-    assert (by_id[bad.id].attributes or {})["error.type"] == "fairlane.topics.errors.TaskTooLarge"
+    assert (by_id[bad.id].attributes or {})["error.type"] == "TaskTooLarge"
 
 
 def test_after_close_a_task_is_not_sent(kafka: str, names: QueueNames) -> None:
