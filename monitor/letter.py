@@ -15,6 +15,7 @@ from fairlane.monitor.record import Record
 from fairlane.topics import wire
 from fairlane.topics.errors import MalformedRecord
 from fairlane.topics.task import Origin
+from fairlane.topics.task_headers import TRACEPARENT
 
 _MAX_DIGITS: Final = 15
 
@@ -34,6 +35,8 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
         origin: where its task was first enqueued, or "".
         original: where the record was when it died, or None.
         died_ms: when it was given up, Unix ms.
+        traceparent: W3C trace context in which its task was created, or "".
+        tracestate: W3C trace state, or "".
     """
 
     record: Record
@@ -55,7 +58,13 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     enqueued_ms: int = 0
     first_failed_ms: int = 0
     died_ms: int = 0
-    trace_id: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
+
+    @property
+    def trace_id(self) -> str:
+        """Id of the trace of its task, or ""."""
+        return trace_id_of(self.traceparent)
 
     @property
     def place(self) -> str:
@@ -101,7 +110,8 @@ def letter_of(record: Record) -> Letter:
         enqueued_ms=task.enqueued_ms if task else 0,
         first_failed_ms=_number(found, "fairlane-first-failed-ms"),
         died_ms=_number(found, "fairlane-last-failed-ms") or record.timestamp_ms,
-        trace_id=trace_id_of(task.traceparent if task else _text(found, "traceparent")),
+        traceparent=task.traceparent if task else _traceparent(found),
+        tracestate=task.tracestate if task else "",
     )
 
 
@@ -113,6 +123,11 @@ def trace_id_of(traceparent: str) -> str:
 
 def _text(found: Mapping[str, bytes | None], name: str) -> str:
     return (found.get(name) or b"").decode("utf-8", "replace")
+
+
+def _traceparent(found: Mapping[str, bytes | None]) -> str:
+    text = _text(found, "traceparent")
+    return text if TRACEPARENT.fullmatch(text) else ""
 
 
 def _number(found: Mapping[str, bytes | None], name: str) -> int:

@@ -21,12 +21,13 @@ from fairlane.monitor.heartbeats import newest_beats, topics_read
 from fairlane.monitor.letter import Letter
 from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.scan import KAFKA_LOG, Partition, Scanner, reaching
-from fairlane.topics import wire
+from fairlane.topics import tracing, wire
 from fairlane.topics.audit import REPLAY, AuditRecord, encode_audit
 from fairlane.topics.connection import Connection
 from fairlane.topics.errors import QueueUnknown
 from fairlane.topics.names import Lane, QueueNames
 from fairlane.topics.routing import lane_for
+from fairlane.topics.task import Task
 
 _BATCH: Final = 500
 _TRANSACTION_TIMEOUT_MS: Final = 30_000
@@ -94,11 +95,19 @@ def replay_letters(
     done: list[Replayed] = []
     for start in range(0, len(todo), _BATCH):
         batch = todo[start : start + _BATCH]
+        into = [lane_of(letter, names, lanes) for letter in batch]
+        spans = [tracing.start_resend(_as_sent(letter), lane) for letter, lane in zip(batch, into, strict=True)]
         try:
-            done += transactions.put_back(batch, [lane_of(letter, names, lanes) for letter in batch], who, now_ms)
+            put_back = transactions.put_back(batch, into, who, now_ms)
         except KafkaException as error:
             refused: KafkaError = error.args[0]
-            raise ReplayFailed(len(done), len(todo), refused.name(), refused.str()) from error
+            failed = ReplayFailed(len(done), len(todo), refused.name(), refused.str())
+            for span in spans:
+                tracing.end_send(span, error=failed)
+            raise failed from error
+        for span, each in zip(spans, put_back, strict=True):
+            tracing.end_send(span, partition=each.partition, offset=each.offset)
+        done += put_back
     offsets.await_visible(transactions.ends, _VISIBLE_S)
     return Replays(tuple(done), tuple(before[letter.place] for letter in letters if letter.place in before))
 
@@ -115,6 +124,21 @@ def lane_of(letter: Letter, names: QueueNames, lanes: Sequence[Lane]) -> str:
         return letter.original.topic
     own = [lane for lane in lanes if names.owns(lane)] or lanes
     return lane_for(letter.priority, own).topic
+
+
+def _as_sent(letter: Letter) -> Task:
+    """What a trace tells of a letter that is put back; its record is sent as it is, not made of this."""
+    return Task(
+        id=letter.task_id,
+        type=letter.type,
+        payload=b"",
+        priority=letter.priority,
+        replays=letter.replays + 1,
+        traceparent=letter.traceparent,
+        tracestate=letter.tracestate,
+        key=letter.record.key,
+        headers=tuple(letter.record.headers),
+    )
 
 
 class _Transactions:

@@ -16,6 +16,8 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Final
 
@@ -67,6 +69,16 @@ def configure(service_name: str = DEFAULT_SERVICE_NAME) -> bool:
     _ours = provider
     atexit.register(shutdown)
     return True
+
+
+@contextmanager
+def exported(service_name: str) -> Iterator[None]:
+    """`configure` and, whatever happens, `shutdown`: for a command that ends soon."""
+    configure(service_name)
+    try:
+        yield
+    finally:
+        shutdown()
 
 
 def shutdown(timeout_s: float = FLUSH_S) -> bool:

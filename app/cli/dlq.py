@@ -28,6 +28,7 @@ from fairlane.monitor.dlq import LetterFilter, Listing, list_letters
 from fairlane.monitor.errors import LetterReplayed, LetterUnknown
 from fairlane.monitor.replay import Replays, replay_letters
 from fairlane.monitor.show import moment, visible
+from fairlane.topics import tracing_setup
 from fairlane.topics.clock import now_ms
 from fairlane.topics.errors import UsageError
 
@@ -131,16 +132,17 @@ def replay(
         _nothing(target, wanted, listing, timeout_s)
     if len(listing.letters) > 1 and not yes:
         _agree(listing)
-    done = replay_letters(
-        target.connection,
-        target.names,
-        # The oldest first: they stand in their lanes in the order in which they died.
-        [listed.letter for listed in reversed(listing.letters)],
-        who=f"{_user()}@{socket.gethostname()}",
-        now_ms=now_ms(),
-        again=again,
-        timeout_s=timeout_s,
-    )
+    with tracing_setup.exported("fairlane-replay"):
+        done = replay_letters(
+            target.connection,
+            target.names,
+            # The oldest first: they stand in their lanes in the order in which they died.
+            [listed.letter for listed in reversed(listing.letters)],
+            who=f"{_user()}@{socket.gethostname()}",
+            now_ms=now_ms(),
+            again=again,
+            timeout_s=timeout_s,
+        )
     _tell(done, listing, as_json)
 
 

@@ -17,9 +17,17 @@ import msgspec
 import typer
 from typer.core import TyperCommand
 
+from fairlane import logs
 from fairlane.app import Fairlane
 from fairlane.cli.durations import parse_duration_s
-from fairlane.cli.options import JsonOption, PropertyOption, QueueOption, QueueUrlOption, queue_target
+from fairlane.cli.options import (
+    JsonOption,
+    LogFormatOption,
+    PropertyOption,
+    QueueOption,
+    QueueUrlOption,
+    queue_target,
+)
 from fairlane.producer import TaskHandle
 from fairlane.task_options import Options
 from fairlane.topics import tracing_setup
@@ -81,6 +89,17 @@ def enqueue(
         ),
     ] = None,
     as_json: JsonOption = False,
+    log_format: LogFormatOption = "text",
+    log_level: Annotated[
+        str,
+        typer.Option(
+            "--log-level",
+            envvar="FAIRLANE_LOG_LEVEL",
+            metavar="LEVEL",
+            show_default="nothing is logged",
+            help="Log on stderr, and the least that is logged.",
+        ),
+    ] = "",
 ) -> None:
     """Enqueue a task: fairlane enqueue --queue shop --type email --payload '{"to": "ann@example.com"}'."""
     data = _payload(payload, raw=raw)
@@ -100,8 +119,12 @@ def enqueue(
     wait_s = None if wait is None else parse_duration_s(wait, "--wait")
     timeout_s = None if timeout is None else parse_duration_s(timeout, "--timeout")
     target = queue_target(queue, queue_url, properties, enqueue_timeout_s=timeout_s)
-    tracing_setup.configure("fairlane-enqueue")
-    with Fairlane(target.names.queue, settings=target.settings) as app:
+    if log_level:
+        logs.configure(log_format, log_level)
+    with (
+        tracing_setup.exported("fairlane-enqueue"),
+        Fairlane(target.names.queue, settings=target.settings) as app,
+    ):
         call = app.call(type, data, **options)
         if not raw:
             call = replace(call, content_type="application/json")
