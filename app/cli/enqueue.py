@@ -36,6 +36,28 @@ from fairlane.topics.errors import TaskFailed, UsageError
 WAIT_S: Final = "60"
 
 
+EnqueueTimeout = Annotated[
+    str | None,
+    typer.Option(
+        "--timeout",
+        metavar="TIME",
+        show_default="$FAIRLANE_ENQUEUE_TIMEOUT_S, or 30s",
+        help="How long Kafka may take to acknowledge it.",
+    ),
+]
+# No log unless it is asked for: what goes wrong is the one line that the command ends with.
+OptionalLogLevel = Annotated[
+    str,
+    typer.Option(
+        "--log-level",
+        envvar="FAIRLANE_LOG_LEVEL",
+        metavar="LEVEL",
+        show_default="nothing is logged",
+        help="Log on stderr, and the least that is logged.",
+    ),
+]
+
+
 class EnqueueCommand(TyperCommand):
     """A command whose `--wait` may stand alone: an option with a value that can be left out, which Typer has not."""
 
@@ -79,27 +101,10 @@ def enqueue(
     queue: QueueOption = "",
     queue_url: QueueUrlOption = "",
     properties: PropertyOption = None,
-    timeout: Annotated[
-        str | None,
-        typer.Option(
-            "--timeout",
-            metavar="TIME",
-            show_default="$FAIRLANE_ENQUEUE_TIMEOUT_S, or 30s",
-            help="How long Kafka may take to acknowledge it.",
-        ),
-    ] = None,
+    timeout: EnqueueTimeout = None,
     as_json: JsonOption = False,
     log_format: LogFormatOption = "text",
-    log_level: Annotated[
-        str,
-        typer.Option(
-            "--log-level",
-            envvar="FAIRLANE_LOG_LEVEL",
-            metavar="LEVEL",
-            show_default="nothing is logged",
-            help="Log on stderr, and the least that is logged.",
-        ),
-    ] = "",
+    log_level: OptionalLogLevel = "",
 ) -> None:
     """Enqueue a task: fairlane enqueue --queue shop --type email --payload '{"to": "ann@example.com"}'."""
     data = _payload(payload, raw=raw)
