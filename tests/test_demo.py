@@ -130,9 +130,9 @@ def test_a_trace_goes_from_the_producer_through_both_attempts_and_their_settleme
     tree = r"""
    send shop\.p4  \[producer\]  \+0 ms, took [0-9,]+ ms
    ├─ process shop\.p4  \[worker-[12]\]  \+[0-9,]+ ms, took [0-9,]+ ms  attempt 1, ConnectionError: the bank hung up
-   │  └─ commit fairlane-shop  \[worker-[12]\]  \+[0-9,]+ ms, took [0-9,]+ ms  settled, .*
+   │  └─ commit(?: shop\.[a-z0-9-]+)?  \[worker-[12]\]  \+[0-9,]+ ms, took [0-9,]+ ms  settled, .*
    └─ process shop\.retry-1s  \[worker-[12]\]  \+[0-9,]+ ms, took [0-9,]+ ms  attempt 2
-      └─ commit fairlane-shop  \[worker-[12]\]  \+[0-9,]+ ms, took [0-9,]+ ms  settled, .*
+      └─ commit(?: shop\.[a-z0-9-]+)?  \[worker-[12]\]  \+[0-9,]+ ms, took [0-9,]+ ms  settled, .*
 """
     played.match(tree)
 
