@@ -13,11 +13,12 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from fairlane.producer.librdkafka import librdkafka_log, property_refused
+from fairlane.producer.librdkafka import property_refused
 from fairlane.producer.reports import enqueue_error, is_no_such_topic, size_bytes
 from fairlane.producer.shipment import Shipment
 from fairlane.producer.space import Space
 from fairlane.topics.admin_client import refused
+from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
 from fairlane.topics.deadline import Deadline
 from fairlane.topics.errors import (

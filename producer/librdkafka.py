@@ -1,19 +1,10 @@
-"""What librdkafka says, to whom: its log, and its opinion of the properties that it is given.
-
-Invariant: nothing of librdkafka's goes to stderr by itself; what it logs comes back as an error of some call, too.
-"""
+"""What librdkafka thinks of the properties that it is given."""
 
 from __future__ import annotations
-
-import logging
-from typing import Final
 
 from confluent_kafka import KafkaException
 
 from fairlane.topics.errors import UsageError
-
-librdkafka_log: Final = logging.getLogger("fairlane.librdkafka")
-librdkafka_log.addHandler(logging.NullHandler())
 
 
 def property_refused(error: KafkaException) -> UsageError:

@@ -12,7 +12,7 @@ from typing import Any
 from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # it is in their documentation
 
-from fairlane.producer.librdkafka import librdkafka_log
+from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
 
 Partition = tuple[str, int]

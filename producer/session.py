@@ -15,11 +15,12 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from fairlane.producer import fork
-from fairlane.producer.librdkafka import librdkafka_log, property_refused
+from fairlane.producer.librdkafka import property_refused
 from fairlane.producer.offsets import Offsets, Partition
 from fairlane.producer.reports import is_no_such_topic
 from fairlane.producer.watch import Waiter, Watch
 from fairlane.topics.admin_client import refused
+from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
 from fairlane.topics.errors import FairlaneError, QueueUnknown
 from fairlane.topics.names import QueueNames

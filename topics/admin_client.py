@@ -6,7 +6,6 @@ no are three different things.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
@@ -14,13 +13,10 @@ from typing import Any, Final, TypeVar
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
 from fairlane.topics.deadline import Deadline
 from fairlane.topics.errors import FairlaneError, KafkaRefused, KafkaUnreachable, UsageError
-
-# What librdkafka logs comes back as an error of the call, too, so by itself this logger is silent.
-_LOG = logging.getLogger("fairlane.librdkafka")
-_LOG.addHandler(logging.NullHandler())
 
 _NO_ANSWER: Final = frozenset(
     {"_TRANSPORT", "_TIMED_OUT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_SSL", "REQUEST_TIMED_OUT"}
@@ -57,7 +53,7 @@ class Admin:
         properties = {**connection.admin(), "error_cb": self._complaints.append}
         self.bootstrap = str(properties["bootstrap.servers"])
         try:
-            self.client = AdminClient(properties, logger=_LOG)
+            self.client = AdminClient(properties, logger=librdkafka_log)
         except KafkaException as error:
             raise UsageError(
                 f"librdkafka refuses a property: {error.args[0].str()}", "See -X and FAIRLANE_KAFKA__*"

@@ -47,10 +47,11 @@ TimeoutOption = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long to wait for Kafka's answer.")
 ]
 LogFormatOption = Annotated[
-    LogFormat, typer.Option("--log-format", envvar="FAIRLANE_LOG_FORMAT", help="How to log, on stderr.")
+    LogFormat | None, typer.Option("--log-format", show_default="text", help="How to log, on stderr.")
 ]
 LogLevelOption = Annotated[
-    str, typer.Option("--log-level", envvar="FAIRLANE_LOG_LEVEL", metavar="LEVEL", help="The least that is logged.")
+    str | None,
+    typer.Option("--log-level", metavar="LEVEL", show_default="info", help="The least that is logged."),
 ]
 
 

@@ -18,6 +18,7 @@ from fairlane.cli.options import (
     QueueUrlOption,
     parse_properties,
 )
+from fairlane.settings import Settings
 from fairlane.topics import tracing_setup
 from fairlane.topics.connection import parse_queue_url
 from fairlane.topics.errors import FairlaneError, UsageError
@@ -39,11 +40,13 @@ def worker(
         str | None,
         typer.Option("--instance-id", metavar="ID", help="Static membership, for a supervised worker."),
     ] = None,
-    log_format: LogFormatOption = "text",
-    log_level: LogLevelOption = "info",
+    log_format: LogFormatOption = None,
+    log_level: LogLevelOption = None,
 ) -> None:
     """Run the tasks of an app's queue. Ctrl-C or SIGTERM ends it in good order; a second one ends it at once."""
-    logs.configure(log_format, log_level)
+    said = Settings().with_options(log_format=log_format, log_level=log_level)
+    # Before the app's module is imported: what it logs is logged likewise.
+    logs.configure(said.log_format, said.log_level)
     tracing_setup.configure()
     from fairlane.working import worker_of
 
