@@ -27,6 +27,7 @@ class Event(Enum):
     QUIET = "nothing runs any more"
     GRACE_OVER = "something still runs when the grace ends"
     SETTLED = "everything is settled and every partition given back"
+    UNSETTLED = "not everything could be settled in time; it will be run again"
     CRASHED = "a thread of the worker failed"
 
 
@@ -43,6 +44,7 @@ _TABLE: Final = {
     (Phase.CUTTING, Event.CRASHED): Phase.ENDED,
     (Phase.SETTLING, Event.STOP): Phase.SETTLING,
     (Phase.SETTLING, Event.SETTLED): Phase.ENDED,
+    (Phase.SETTLING, Event.UNSETTLED): Phase.ENDED,
     (Phase.SETTLING, Event.CRASHED): Phase.ENDED,
 }
 
@@ -57,7 +59,7 @@ class Shutdown:
     def __init__(self) -> None:
         self.phase = Phase.RUNNING
         self._cut = False
-        self._crashed = False
+        self._failed = False
 
     def on(self, event: Event) -> Phase:
         """What follows the event.
@@ -69,13 +71,13 @@ class Shutdown:
         if follows is None:
             raise ValueError(f"{event} in {self.phase}")
         self._cut |= event is Event.GRACE_OVER
-        self._crashed |= event is Event.CRASHED
+        self._failed |= event in (Event.CRASHED, Event.UNSETTLED)
         self.phase = follows
         return follows
 
     @property
     def exit_code(self) -> int:
         """What the process ends with, by the contract of the CLI."""
-        if self._crashed:
+        if self._failed:
             return FAILED
         return GRACE_EXCEEDED if self._cut else DRAINED

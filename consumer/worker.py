@@ -121,7 +121,7 @@ class Worker:
                 self._threads.close()
         if self._crash is not None:
             raise self._crash
-        _logger.info("ended: %s", "drained" if self._shutdown.exit_code == 0 else "the grace was exceeded")
+        _logger.info("ended with exit code %d", self._shutdown.exit_code)
         return self._shutdown.exit_code
 
     def stop(self) -> None:
@@ -194,7 +194,10 @@ class Worker:
         settled = await asyncio.to_thread(self._engine.stop, SETTLE_TIMEOUT_S)
         if not settled:
             _logger.error("could not settle everything in %g s; it will be run again", SETTLE_TIMEOUT_S)
-        self._shutdown.on(Event.CRASHED if self._has_crashed() else Event.SETTLED)
+        if self._has_crashed():
+            self._shutdown.on(Event.CRASHED)
+        else:
+            self._shutdown.on(Event.SETTLED if settled else Event.UNSETTLED)
 
     def _look(self, fixed: Heartbeat) -> Heartbeat:
         moment_ms = now_ms()

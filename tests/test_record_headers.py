@@ -35,18 +35,18 @@ def test_headers_that_the_client_cannot_read_make_the_record_malformed() -> None
         headers_of(Answering(SystemError("returned a result with an exception set")))
 
 
-def read_one(bootstrap: str, topic: str, timeout_s: float = 30) -> Message:
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": topic, "enable.auto.commit": False})
+def read_all(bootstrap: str, topic: str, count: int, timeout_s: float = 20) -> list[Message]:
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": uuid.uuid4().hex})
     try:
         consumer.assign([TopicPartition(topic, 0, 0)])
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            message = consumer.poll(1.0)
-            if message is not None and message.error() is None:
-                return message
+        found: list[Message] = []
+        while len(found) < count:
+            assert time.monotonic() < deadline, f"{len(found)} of {count} on {topic} within {timeout_s} s"
+            found += [message for message in consumer.consume(count, 0.2) if message.error() is None]
+        return found
     finally:
         consumer.close()
-    raise AssertionError(f"nothing on {topic} within {timeout_s} s")
 
 
 @pytest.mark.kafka
@@ -56,10 +56,13 @@ def test_a_real_record_with_a_header_name_that_is_no_text_is_malformed(kafka: st
     admin = AdminClient({"bootstrap.servers": kafka})
     admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(20)
     try:
-        produce_with_header(kafka, topic, b"{}", b"\xff\xfe")
-        message = read_one(kafka, topic)
+        # Often: Python's interpreter calls a method of C in another way once it is warm.
+        for _ in range(50):
+            produce_with_header(kafka, topic, b"{}", b"\xff\xfe")
+        messages = read_all(kafka, topic, 50)
     finally:
         admin.delete_topics([topic])[topic].result(20)
-    with pytest.raises(MalformedRecord):
-        headers_of(message)
-    assert message.value() == b"{}"
+    for message in messages:
+        with pytest.raises(MalformedRecord):
+            headers_of(message)
+        assert message.value() == b"{}"

@@ -6,7 +6,8 @@ exception in the thread that reads.
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from operator import methodcaller
+from typing import Final, Protocol, cast
 
 from fairlane.topics.errors import MalformedRecord
 from fairlane.topics.headers import Headers
@@ -20,6 +21,11 @@ class HasHeaders(Protocol):
         ...
 
 
+_headers: Final = methodcaller("headers")
+"""A call that Python checks: its interpreter, once warm, calls a method of C directly and overlooks the exception that
+this one may leave behind, to be raised wherever the next check is."""
+
+
 def headers_of(message: HasHeaders) -> Headers | None:
     """The headers of a message, None where it has none.
 
@@ -27,7 +33,7 @@ def headers_of(message: HasHeaders) -> Headers | None:
         MalformedRecord: the name of one is no UTF-8, which is all that Kafka asks for and more than it checks.
     """
     try:
-        return cast("Headers | None", message.headers())
+        return cast("Headers | None", _headers(message))
     except (SystemError, UnicodeDecodeError) as error:
-        # confluent-kafka 2.16 returns a list with an exception set, which Python makes a SystemError.
+        # confluent-kafka 2.16 returns a list with an exception set, which a checked call makes a SystemError.
         raise MalformedRecord("the name of a header is no UTF-8, so its headers cannot be read") from error
