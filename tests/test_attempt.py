@@ -5,70 +5,19 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pydantic
 import pytest
-from worker_parts import NOW_MS, config, delivery
+from attempt_bench import Bench
+from worker_parts import NOW_MS, delivery
 
-from fairlane.consumer.attempt import Attempts
 from fairlane.consumer.context import context
-from fairlane.consumer.delivery import Delivery
-from fairlane.consumer.handlers import Handler, Middleware
+from fairlane.consumer.handlers import Middleware
 from fairlane.consumer.outcome import Completed, Dead, Expired, HandedBack, Outcome, Retrying
-from fairlane.consumer.retry import RetryPolicy
-from fairlane.consumer.threads import Threads
 from fairlane.topics import tracing
 from fairlane.topics.clock import now_ms
-from fairlane.topics.payload import Signature
-
-ONCE_MORE = RetryPolicy(max_attempts=2, base_s=5, jitter=0)
-
-
-class Bench:
-    """Attempts at tasks of one handler."""
-
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        *,
-        middleware: Sequence[Middleware] = (),
-        settings: Any = None,
-        **policies: Any,
-    ) -> None:
-        self.threads = Threads()
-        signature = Signature.of(function, task_type="send")
-        handler = Handler("send", function, signature, **{"retry": ONCE_MORE, **policies})
-        self.attempts = Attempts(config(**(settings or {})), {"send": handler}, middleware, self.threads)
-
-    def run(self, read: Delivery | None = None, **task: Any) -> Outcome:
-        """The outcome of an attempt that nobody disturbs."""
-
-        async def main() -> Outcome:
-            async with asyncio.timeout(20):
-                return await self.attempts.run(read or delivery(**task))
-
-        return asyncio.run(self._closing(main()))
-
-    def disturb(self, begun: threading.Event, *, leaving: bool) -> Outcome:
-        """The outcome of an attempt that is cancelled when it has begun."""
-
-        async def main() -> Outcome:
-            task = asyncio.ensure_future(self.attempts.run(delivery()))
-            assert await asyncio.to_thread(begun.wait, 10)
-            self.attempts.leaving = leaving
-            task.cancel()
-            async with asyncio.timeout(20):
-                return await task
-
-        return asyncio.run(self._closing(main()))
-
-    async def _closing(self, body: Awaitable[Outcome]) -> Outcome:
-        try:
-            return await body
-        finally:
-            self.threads.close()
 
 
 def completed(outcome: Outcome) -> Completed:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Any, cast
 
+import pytest
+from span_recorder import Recorder as Spans
+from span_recorder import as_text, error_type, install
 from worker_parts import NOW_MS, P5, config, delivery
 
 from fairlane.consumer.config import TIERS_ACCOUNT
@@ -322,3 +325,14 @@ def test_a_commit_that_comes_after_its_partition_left_starts_nothing() -> None:
     bench.revoke(P3)
     bench.record()
     assert bench.take() == []
+
+
+def test_a_task_that_is_dead_of_its_workers_has_a_span_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    sdk = install(monkeypatch, Spans())
+    bench = Bench()
+    bench.take_over(P3, OffsetMap(0, -1, (), {7: 2}, clean=False), end=8)
+    bench.post(delivery(7, assigned=P3, lane="shop.p3", losses=2))
+    (lost,) = bench.settler.told
+    span = sdk.one("process shop.p3")
+    assert (error_type(span), lost.traceparent) == ("WorkerLost", as_text(span.context))
+    assert lost.delivery.task.traceparent == lost.traceparent

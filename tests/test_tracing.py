@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 
 import pytest
@@ -17,42 +18,20 @@ from opentelemetry.propagators.textmap import (
     default_getter,
     default_setter,
 )
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
 from records import BINARY, PAYLOAD, TRACEPARENT, read, read_from_tier, with_header, without
+from span_recorder import Recorder, as_text, install
 
 from fairlane.topics import tracing, wire
+from fairlane.topics.errors import UsageError
 from fairlane.topics.task import Task
 from fairlane.topics.tracing import Processing, process
 
 SAMPLED = TRACEPARENT.decode()
 UNSAMPLED = SAMPLED[:-2] + "02"
 NEW = Task(id="1", type="send_email", payload=PAYLOAD, key=b"ada")
-
-
-class Recorder:
-    """An SDK whose spans stay here."""
-
-    def __init__(self, sampler: Sampler | None = None) -> None:
-        self._exporter = InMemorySpanExporter()
-        self.provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
-        self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-
-    def spans(self, name: str = "") -> list[ReadableSpan]:
-        return [span for span in self._exporter.get_finished_spans() if span.name.startswith(name)]
-
-    def one(self, name: str) -> ReadableSpan:
-        (span,) = self.spans(name)
-        return span
-
-
-def install(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> Recorder:
-    # The API lets the provider be set once in a process; the tests need several.
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", recorder.provider)
-    return recorder
 
 
 @pytest.fixture
@@ -67,11 +46,6 @@ def no_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def process_lane(task: Task) -> Processing:
     return process(task, topic="shop.p5", partition=7, offset=42, group="fairlane-shop")
-
-
-def as_text(context: SpanContext | None) -> str:
-    assert context is not None
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
 def test_a_send_span_has_the_names_of_the_conventions_and_its_context_goes_with_the_task(sdk: Recorder) -> None:
@@ -115,6 +89,55 @@ def test_a_send_is_a_child_of_the_span_that_is_current(sdk: Recorder) -> None:
 def test_a_task_that_has_a_traceparent_keeps_it(sdk: Recorder) -> None:
     task = replace(NEW, traceparent=SAMPLED)
     assert tracing.start_send(task, "shop.p3") == (task, None)
+
+
+def test_what_is_written_later_is_created_and_not_sent(sdk: Recorder) -> None:
+    task = tracing.create(NEW, "shop.p3")
+    created = sdk.one("create shop.p3")
+    assert (created.kind, task.traceparent) == (SpanKind.PRODUCER, as_text(created.context))
+    said = created.attributes or {}
+    assert (said["messaging.operation.name"], said["messaging.operation.type"]) == ("create", "create")
+
+
+def test_a_record_that_is_sent_again_is_a_child_of_its_creation_and_keeps_its_context(sdk: Recorder) -> None:
+    task = replace(read(), replays=1)
+    tracing.end_send(tracing.start_resend(task, "shop.p5"), partition=3, offset=9)
+    sent = sdk.one("send shop.p5")
+    assert sent.kind is SpanKind.CLIENT
+    assert as_text(sent.parent) == SAMPLED
+    assert [as_text(link.context) for link in sent.links] == [SAMPLED]
+    said = sent.attributes or {}
+    assert (said["messaging.operation.type"], said["messaging.kafka.offset"]) == ("send", 9)
+    assert said["fairlane.task.replays"] == 1
+
+
+@pytest.mark.parametrize("traceparent", ["", UNSAMPLED])
+def test_a_record_without_a_sampled_trace_is_sent_again_without_a_span(sdk: Recorder, traceparent: str) -> None:
+    assert tracing.start_resend(replace(NEW, traceparent=traceparent), "shop.p5") is None
+
+
+def test_without_an_sdk_nothing_is_sent_again_with_a_span(no_sdk: None) -> None:
+    assert tracing.start_resend(replace(NEW, traceparent=SAMPLED), "shop.p5") is None
+
+
+def test_one_look_tells_whether_tasks_that_are_sent_from_here_may_get_a_context(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+    assert not tracing.may_trace()
+    with process_lane(replace(NEW, traceparent=SAMPLED)):
+        assert tracing.may_trace()
+    token = otel.attach(trace.set_span_in_context(NonRecordingSpan(SpanContext(1, 2, is_remote=True))))
+    assert tracing.may_trace()
+    otel.detach(token)
+    install(monkeypatch, Recorder())
+    assert tracing.may_trace()
+
+
+def test_an_error_of_python_or_fairlane_is_named_as_in_a_letter_and_any_other_in_full() -> None:
+    assert tracing.error_type(ValueError()) == "ValueError"
+    assert tracing.error_type(UsageError("no", "yes")) == "UsageError"
+    assert tracing.error_type(zlib.error()) == "zlib.error"
 
 
 def test_a_process_span_is_a_child_of_the_send_and_links_to_it(sdk: Recorder) -> None:

@@ -1,0 +1,65 @@
+"""Attempts without Kafka: a handler, a task, and what it led to, on a real event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from worker_parts import config, delivery
+
+from fairlane.consumer.attempt import Attempts
+from fairlane.consumer.delivery import Delivery
+from fairlane.consumer.handlers import Handler, Middleware
+from fairlane.consumer.outcome import Outcome
+from fairlane.consumer.retry import RetryPolicy
+from fairlane.consumer.threads import Threads
+from fairlane.topics.payload import Signature
+
+ONCE_MORE: Final = RetryPolicy(max_attempts=2, base_s=5, jitter=0)
+
+
+class Bench:
+    """Attempts at tasks of one handler."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        middleware: Sequence[Middleware] = (),
+        settings: Any = None,
+        **policies: Any,
+    ) -> None:
+        self.threads = Threads()
+        signature = Signature.of(function, task_type="send")
+        handler = Handler("send", function, signature, **{"retry": ONCE_MORE, **policies})
+        self.attempts = Attempts(config(**(settings or {})), {"send": handler}, middleware, self.threads)
+
+    def run(self, read: Delivery | None = None, **task: Any) -> Outcome:
+        """The outcome of an attempt that nobody disturbs."""
+
+        async def main() -> Outcome:
+            async with asyncio.timeout(20):
+                return await self.attempts.run(read or delivery(**task))
+
+        return asyncio.run(self._closing(main()))
+
+    def disturb(self, begun: threading.Event, *, leaving: bool) -> Outcome:
+        """The outcome of an attempt that is cancelled when it has begun."""
+
+        async def main() -> Outcome:
+            task = asyncio.ensure_future(self.attempts.run(delivery()))
+            assert await asyncio.to_thread(begun.wait, 10)
+            self.attempts.leaving = leaving
+            task.cancel()
+            async with asyncio.timeout(20):
+                return await task
+
+        return asyncio.run(self._closing(main()))
+
+    async def _closing(self, body: Awaitable[Outcome]) -> Outcome:
+        try:
+            return await body
+        finally:
+            self.threads.close()
