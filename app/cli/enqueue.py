@@ -45,12 +45,11 @@ EnqueueTimeout = Annotated[
         help="How long Kafka may take to acknowledge it.",
     ),
 ]
-# No log unless it is asked for: what goes wrong is the one line that the command ends with.
+# No log unless it is asked for here: what goes wrong is the one line that the command ends with.
 OptionalLogLevel = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--log-level",
-        envvar="FAIRLANE_LOG_LEVEL",
         metavar="LEVEL",
         show_default="nothing is logged",
         help="Log on stderr, and the least that is logged.",
@@ -103,8 +102,8 @@ def enqueue(
     properties: PropertyOption = None,
     timeout: EnqueueTimeout = None,
     as_json: JsonOption = False,
-    log_format: LogFormatOption = "text",
-    log_level: OptionalLogLevel = "",
+    log_format: LogFormatOption = None,
+    log_level: OptionalLogLevel = None,
 ) -> None:
     """Enqueue a task: fairlane enqueue --queue shop --type email --payload '{"to": "ann@example.com"}'."""
     data = _payload(payload, raw=raw)
@@ -125,7 +124,7 @@ def enqueue(
     timeout_s = None if timeout is None else parse_duration_s(timeout, "--timeout")
     target = queue_target(queue, queue_url, properties, enqueue_timeout_s=timeout_s)
     if log_level:
-        logs.configure(log_format, log_level)
+        logs.configure(log_format or target.settings.log_format, log_level)
     with (
         tracing_setup.exported("fairlane-enqueue"),
         Fairlane(target.names.queue, settings=target.settings) as app,
