@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -46,7 +46,11 @@ class Call(Enum):
     ABORT = "abort_transaction"
 
 
-def after(call: Call, error: ErrorFlags, *, tries: int, tries_max: int = 20) -> Next:
+TRANSACTION_TIMEOUT_S: Final = 10.0
+"""After so long the broker aborts a transaction that is still open, and fences its producer."""
+
+
+def after(call: Call, error: ErrorFlags, *, open_s: float) -> Next:
     """What follows when a call failed.
 
     The order matters: an error may be both retriable and one that requires an abort, and an abort may itself be
@@ -55,16 +59,16 @@ def after(call: Call, error: ErrorFlags, *, tries: int, tries_max: int = 20) -> 
     Args:
         call: the one that failed.
         error: its flags.
-        tries: how often it was made, at least 1.
-        tries_max: a call that stays retriable for so long is aborted, and an abort that does gives the producer up.
+        open_s: how long the transaction has been open, seconds. One that is older than its timeout is over for the
+            broker; a producer that goes on calling has been seen to do so without end after a broker came back.
     """
-    if error.fatal:
+    if error.fatal or open_s >= TRANSACTION_TIMEOUT_S:
         return Next.GIVE_UP
     if call is Call.ABORT:
-        return Next.AGAIN if error.retriable and tries < tries_max else Next.GIVE_UP
+        return Next.AGAIN if error.retriable else Next.GIVE_UP
     if error.requires_abort:
         return Next.ABORT
-    if error.retriable and tries < tries_max:
+    if error.retriable:
         return Next.AGAIN
     # A begin that fails without a flag means that the producer is not in the state that we think it is in.
     return Next.GIVE_UP if call is Call.BEGIN else Next.ABORT

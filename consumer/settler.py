@@ -150,6 +150,8 @@ class Settler:
             self._on_crash(error)
 
     def _renew_producer(self) -> None:
+        if self._producer is not None:
+            self._producer.close()
         # The same id again: its initialisation resolves what the old producer left open, at once.
         self._producer = TransactionalProducer(self._config.connection, self.transactional_id, self._ending.is_set)
         self._producer.init()

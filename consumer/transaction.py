@@ -17,13 +17,12 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 from fairlane.consumer.assignment import Lease
 from fairlane.consumer.ledger import OffsetToCommit
 from fairlane.consumer.settle_records import Record
-from fairlane.consumer.settlement import Call, ErrorFlags, Next, Refusal, after
+from fairlane.consumer.settlement import TRANSACTION_TIMEOUT_S, Call, ErrorFlags, Next, Refusal, after
 from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
 
 CALL_TIMEOUT_S: Final = 10.0
 BACKOFF_S: Final = 0.1
-TRANSACTION_TIMEOUT_MS: Final = 10_000
 _REFUSED_FOR_GOOD: Final = frozenset(
     {
         KafkaError.MSG_SIZE_TOO_LARGE,
@@ -66,7 +65,7 @@ def transactional_properties(connection: Connection, transactional_id: str) -> d
         # The default of 100 ms is what back-to-back transactions wait for each other: 98 ms instead of 7.
         retry_backoff_ms=10,
         linger_ms=2,
-        transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+        transaction_timeout_ms=round(TRANSACTION_TIMEOUT_S * 1000),
         # An outbox topic that does not exist is told after a second, not after the 30 that a new one may need.
         topic_metadata_propagation_max_ms=1_000,
         # The broker decides what is too large: a limit of our own would name no outcome.
@@ -102,6 +101,7 @@ class TransactionalProducer:
         self._producer = Producer(transactional_properties(connection, transactional_id), logger=librdkafka_log)
         self._refusals: list[Refusal] = []
         self._late: list[Refusal] = []
+        self._began = 0.0
 
     def init(self) -> None:
         """Register the id; retries until Kafka answers.
@@ -135,6 +135,7 @@ class TransactionalProducer:
         """
         self._refusals.clear()
         self._late.clear()
+        self._began = time.monotonic()
         try:
             self._call(Call.BEGIN, self._producer.begin_transaction)
             for index, record in records:
@@ -199,7 +200,7 @@ class TransactionalProducer:
                 return
             except KafkaException as error:
                 found = flags(error)
-                follows = after(call, found, tries=tries)
+                follows = after(call, found, open_s=time.monotonic() - self._began)
                 if follows is not Next.AGAIN:
                     _logger.log(
                         logging.WARNING if follows is Next.GIVE_UP else logging.INFO,

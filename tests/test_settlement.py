@@ -45,44 +45,44 @@ def flags(*named: str) -> ErrorFlags:
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "tries", "follows"),
+    ("call", "error", "open_s", "follows"),
     [
         # An error that passes by itself: the same call again, whichever it was.
-        (Call.BEGIN, flags("retriable"), 1, AGAIN),
-        (Call.SEND_OFFSETS, flags("retriable"), 1, AGAIN),
-        (Call.COMMIT, flags("retriable"), 1, AGAIN),
+        (Call.BEGIN, flags("retriable"), 0.1, AGAIN),
+        (Call.SEND_OFFSETS, flags("retriable"), 0.1, AGAIN),
+        (Call.COMMIT, flags("retriable"), 0.1, AGAIN),
         # COORDINATOR_LOAD_IN_PROGRESS at an abort, under a broker failure: giving up here cost all that was unsettled.
-        (Call.ABORT, flags("retriable"), 1, AGAIN),
+        (Call.ABORT, flags("retriable"), 0.1, AGAIN),
         # An error may say both; what requires an abort never succeeds when it is called again.
-        (Call.COMMIT, flags("retriable", "requires_abort"), 1, ABORT),
-        (Call.SEND_OFFSETS, flags("requires_abort"), 1, ABORT),
+        (Call.COMMIT, flags("retriable", "requires_abort"), 0.1, ABORT),
+        (Call.SEND_OFFSETS, flags("requires_abort"), 0.1, ABORT),
         # A producer whose last transaction failed behind its back says so at the next beginning.
-        (Call.BEGIN, flags("requires_abort"), 1, ABORT),
+        (Call.BEGIN, flags("requires_abort"), 0.1, ABORT),
         # There is no abort of an abort: it is made again, or the producer can do no more.
-        (Call.ABORT, flags("retriable", "requires_abort"), 1, AGAIN),
-        (Call.ABORT, flags("requires_abort"), 1, GIVE_UP),
-        (Call.ABORT, flags(), 1, GIVE_UP),
+        (Call.ABORT, flags("retriable", "requires_abort"), 0.1, AGAIN),
+        (Call.ABORT, flags("requires_abort"), 0.1, GIVE_UP),
+        (Call.ABORT, flags(), 0.1, GIVE_UP),
         # Fenced, or failed for good: nothing else counts.
-        (Call.BEGIN, flags("fatal"), 1, GIVE_UP),
-        (Call.COMMIT, flags("fatal", "retriable", "requires_abort"), 1, GIVE_UP),
-        (Call.ABORT, flags("fatal", "retriable"), 1, GIVE_UP),
+        (Call.BEGIN, flags("fatal"), 0.1, GIVE_UP),
+        (Call.COMMIT, flags("fatal", "retriable", "requires_abort"), 0.1, GIVE_UP),
+        (Call.ABORT, flags("fatal", "retriable"), 0.1, GIVE_UP),
         # Without a flag nothing is known to be written: an abort makes sure.
-        (Call.COMMIT, flags(), 1, ABORT),
-        (Call.SEND_OFFSETS, flags(), 1, ABORT),
+        (Call.COMMIT, flags(), 0.1, ABORT),
+        (Call.SEND_OFFSETS, flags(), 0.1, ABORT),
         # At the beginning there is nothing to abort: the producer is not in the state that we think it is in.
-        (Call.BEGIN, flags(), 1, GIVE_UP),
-        # What stays retriable for too long is aborted; an abort that does gives the producer up.
-        (Call.COMMIT, flags("retriable"), 19, AGAIN),
-        (Call.COMMIT, flags("retriable"), 20, ABORT),
-        (Call.ABORT, flags("retriable"), 19, AGAIN),
-        (Call.ABORT, flags("retriable"), 20, GIVE_UP),
-        (Call.BEGIN, flags("retriable"), 20, GIVE_UP),
+        (Call.BEGIN, flags(), 0.1, GIVE_UP),
+        # The broker has aborted what is older than its timeout: whatever the error says, this producer is over.
+        (Call.COMMIT, flags("retriable"), 9.9, AGAIN),
+        (Call.SEND_OFFSETS, flags("retriable"), 10.0, GIVE_UP),
+        (Call.COMMIT, flags("requires_abort"), 10.0, GIVE_UP),
+        (Call.ABORT, flags("retriable"), 9.9, AGAIN),
+        (Call.ABORT, flags("retriable"), 10.0, GIVE_UP),
     ],
 )
 def test_what_follows_a_failed_call_goes_by_the_flags_of_its_error(
-    call: Call, error: ErrorFlags, tries: int, follows: Next
+    call: Call, error: ErrorFlags, open_s: float, follows: Next
 ) -> None:
-    assert after(call, error, tries=tries) is follows
+    assert after(call, error, open_s=open_s) is follows
 
 
 def test_what_the_lease_does_not_hold_is_somebody_elses() -> None:
