@@ -105,11 +105,10 @@ class Queue:
 
     def stats(self) -> Stats:
         """Lengths, counts, times and workers of the queue, as of now."""
-        from fairlane.consumer import offset_map
         from fairlane.monitor.snapshot import collect
 
         app = self.app
-        return collect(app.connection, app.names, app.lanes, app.tiers, now_ms=now_ms(), read_map=offset_map.decode)
+        return collect(app.connection, app.names, app.lanes, app.tiers, now_ms=now_ms())
 
     def close(self) -> None:
         """Leave; tasks that are still open are delivered to somebody else."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fairlane.consumer import offset_map
 from fairlane.monitor.lookup import find_task
 from fairlane.topics.connection import Connection
 from fairlane.topics.events import StatusEvent
@@ -38,5 +37,5 @@ def status_of(
         KafkaUnreachable: no broker answered.
         QueueUnknown: there is no such queue.
     """
-    view = find_task(connection, names, task_id, now_ms=now_ms, lanes=lanes, tiers=tiers, read_map=offset_map.decode)
+    view = find_task(connection, names, task_id, now_ms=now_ms, lanes=lanes, tiers=tiers)
     return view.to_event()

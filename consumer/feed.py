@@ -18,7 +18,6 @@ from fairlane.consumer.config import TIERS_ACCOUNT, WorkerConfig
 from fairlane.consumer.delays import DelayHeap
 from fairlane.consumer.delivery import Assigned, Delivery
 from fairlane.consumer.handlers import Handlers
-from fairlane.consumer.offset_map import OffsetMap
 from fairlane.consumer.outcome import Dead
 from fairlane.consumer.scheduler import Scheduler
 from fairlane.consumer.settler import Settler
@@ -26,6 +25,7 @@ from fairlane.consumer.suspects import Command, Record, Run, SuspectGate
 from fairlane.consumer.suspects import Dead as Buried
 from fairlane.consumer.to_settler import RecordLosses
 from fairlane.consumer.verdict import WorkerLost, describe
+from fairlane.topics.offset_map import OffsetMap
 
 
 class _Revoke(NamedTuple):

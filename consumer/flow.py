@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from fairlane.consumer.delivery import Partition
-from fairlane.consumer.offset_map import MAX_SPAN, MAX_UNFINISHED
+from fairlane.topics.offset_map import MAX_SPAN, MAX_UNFINISHED
 
 
 class Limit(NamedTuple):

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from fairlane.consumer.assignment import Lease
 from fairlane.consumer.delivery import Assigned
-from fairlane.consumer.offset_map import OffsetMap, encode
 from fairlane.consumer.suspects import leaving
 from fairlane.consumer.tracker import PartitionTracker
+from fairlane.topics.offset_map import OffsetMap, encode
 
 
 class Progress(NamedTuple):

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Partition
-from fairlane.consumer.offset_map import OffsetMap, decode
+from fairlane.topics.offset_map import OffsetMap, decode
 
 _logger = logging.getLogger("fairlane.reader")
 

@@ -38,8 +38,8 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, TypeAlias, TypeVar
 
-from fairlane.consumer.offset_map import MAX_LOSSES, MAX_SPAN, NO_LOSSES, OffsetMap
 from fairlane.topics.errors import UsageError
+from fairlane.topics.offset_map import MAX_LOSSES, MAX_SPAN, NO_LOSSES, OffsetMap
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")

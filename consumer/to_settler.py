@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from fairlane.consumer.delivery import Assigned
-from fairlane.consumer.offset_map import OffsetMap
 from fairlane.consumer.outcome import Outcome
+from fairlane.topics.offset_map import OffsetMap
 
 
 class Opened(NamedTuple):

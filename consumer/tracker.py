@@ -17,8 +17,8 @@ from itertools import takewhile
 from operator import lt
 from types import MappingProxyType
 
-from fairlane.consumer.offset_map import NO_LOSSES, OffsetMap
 from fairlane.topics.errors import InvariantBroken
+from fairlane.topics.offset_map import NO_LOSSES, OffsetMap
 
 
 class PartitionTracker:

@@ -20,7 +20,7 @@ from fairlane.monitor.letter import Letter, letter_of
 from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.record import headers_of, record_of
 from fairlane.monitor.scan import BEGINNING, Partition, Scanner
-from fairlane.monitor.taken import NONE_TAKEN, ReadMap, Taken, map_of
+from fairlane.monitor.taken import NONE_TAKEN, Taken, map_of
 from fairlane.monitor.task_view import Facts, Place, Runs, Said, TaskView, Waits, view
 from fairlane.topics import wire
 from fairlane.topics.audit import REPLAY, decode_audit
@@ -50,7 +50,6 @@ def find_task(
     now_ms: int,
     lanes: Sequence[Lane] | None = None,
     tiers: Sequence[Tier] | None = None,
-    read_map: ReadMap | None = None,
     timeout_s: float = 10,
 ) -> TaskView:
     """What the queue knows of a task now.
@@ -62,7 +61,6 @@ def find_task(
         now_ms: Unix ms.
         lanes: the queue's lanes; those that are found by default.
         tiers: its tiers; those that are found by default.
-        read_map: reads the offset maps of the workers' commits; without it, more is said to be before a task.
         timeout_s: how long it may take, seconds.
 
     Raises:
@@ -73,7 +71,7 @@ def find_task(
     """
     with Scanner(connection, timeout_s=timeout_s, group=names.group) as scanner:
         lookup = _Lookup(connection, names, task_id, now_ms, scanner, Offsets(connection, timeout_s=timeout_s))
-        found = lookup.find(lanes, tiers, read_map)
+        found = lookup.find(lanes, tiers)
     if found is None:
         raise TaskUnknown(task_id, names.queue, STATUS_KEPT_S)
     return found
@@ -99,9 +97,7 @@ class _Lookup:
         self._tiers: tuple[str, ...] = ()
         self._taken: dict[Partition, Taken] = {}
 
-    def find(
-        self, lanes: Sequence[Lane] | None, tiers: Sequence[Tier] | None, read_map: ReadMap | None
-    ) -> TaskView | None:
+    def find(self, lanes: Sequence[Lane] | None, tiers: Sequence[Tier] | None) -> TaskView | None:
         """The newest view of the task, or None."""
         self._topics = self._scanner.partitions()
         if self._names.status not in self._topics:
@@ -117,7 +113,7 @@ class _Lookup:
         commits = self._scanner.commits(self._all([*self._lanes, *self._tiers]))
         committed = {each: commit.offset for each, commit in commits.items()}
         ends = self._offsets.ends(commits)
-        self._taken = {each: Taken(settled=map_of(read_map, *commits[each], end)) for each, end in ends.items()}
+        self._taken = {each: Taken(settled=map_of(*commits[each], end)) for each, end in ends.items()}
         incomplete: ReadIncomplete | None = None
         for _ in range(_ROUNDS):
             try:

@@ -19,7 +19,7 @@ from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.roster import RATE_WINDOW_MS, Roster, mean_of
 from fairlane.monitor.scan import BEGINNING, Commit, Partition, Scanner, Span
 from fairlane.monitor.stats import RunningStats, Stats, TopicStats
-from fairlane.monitor.taken import ReadMap, Taken, map_of
+from fairlane.monitor.taken import Taken, map_of
 from fairlane.topics.audit import REPLAY, decode_audit
 from fairlane.topics.connection import Connection
 from fairlane.topics.errors import MalformedRecord, QueueUnknown
@@ -40,7 +40,6 @@ def collect(
     tiers: Sequence[Tier] | None = None,
     *,
     now_ms: int,
-    read_map: ReadMap | None = None,
     timeout_s: float = 10,
 ) -> Stats:
     """One snapshot of a queue.
@@ -51,14 +50,13 @@ def collect(
         lanes: its lanes; those that are found by default.
         tiers: its tiers; those that are found by default.
         now_ms: Unix ms.
-        read_map: see Watcher.
         timeout_s: how long one answer of Kafka's may take, seconds.
 
     Raises:
         KafkaUnreachable: no broker answered.
         QueueUnknown: none of the queue's topics exists.
     """
-    with Watcher(connection, names, lanes, tiers, read_map=read_map, timeout_s=timeout_s) as watcher:
+    with Watcher(connection, names, lanes, tiers, timeout_s=timeout_s) as watcher:
         return watcher.collect(now_ms)
 
 
@@ -72,8 +70,6 @@ class Watcher:
         names: of the queue.
         lanes: its lanes; those that are found by default.
         tiers: its tiers; those that are found by default.
-        read_map: reads the offset maps of the workers' commits; without it, tasks that are finished behind one that
-            still runs count as waiting.
         timeout_s: how long one answer of Kafka's may take, seconds.
     """
 
@@ -84,11 +80,9 @@ class Watcher:
         lanes: Sequence[Lane] | None = None,
         tiers: Sequence[Tier] | None = None,
         *,
-        read_map: ReadMap | None = None,
         timeout_s: float = 10,
     ) -> None:
         self._connection = connection
-        self._read_map = read_map
         self._names = names
         self._given = (lanes, tiers)
         self._offsets = Offsets(connection, timeout_s=timeout_s)
@@ -187,7 +181,7 @@ class Watcher:
         return {
             partition: Taken(
                 frozenset(runs.get(partition, ())),
-                map_of(self._read_map, *committed[partition], end) if partition in committed else None,
+                map_of(*committed[partition], end) if partition in committed else None,
             )
             for partition, end in ends.items()
         }

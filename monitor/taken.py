@@ -6,34 +6,15 @@ finished.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+
+from fairlane.topics.offset_map import OffsetMap, decode
 
 
-class OffsetMap(Protocol):
-    """What a commit says beside its offset, as far as watching needs it."""
-
-    @property
-    def highest_finished(self) -> int:
-        """The highest offset that is settled."""
-
-    @property
-    def unfinished(self) -> Sequence[int]:
-        """Offsets from the watermark to it that are known and not settled, ascending."""
-
-    def finished(self, offset: int) -> bool:
-        """Whether the record at the offset is settled."""
-
-
-ReadMap = Callable[[int, str], OffsetMap | None]
-"""Makes the map of a committed offset and its metadata; None where there is none."""
-
-
-def map_of(read_map: ReadMap | None, watermark: int, metadata: str, end: int) -> OffsetMap | None:
+def map_of(watermark: int, metadata: str, end: int) -> OffsetMap | None:
     """The map of a commit; None where there is none that can be trusted: one that speaks of offsets past the end."""
-    settled = read_map(watermark, metadata) if read_map is not None and metadata else None
-    return settled if settled is not None and settled.highest_finished < end else None
+    settled = decode(watermark, metadata)
+    return settled if settled is not None and settled.within(end) else None
 
 
 @dataclass(frozen=True)

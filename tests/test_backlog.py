@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fairlane.monitor.backlog import COUNTED_SPAN, Backlog, Length
 from fairlane.monitor.taken import NONE_TAKEN, Taken
+from fairlane.topics.offset_map import OffsetMap
 
 PARTITION = ("shop.p5", 0)
 OTHER = ("shop.p5", 1)
@@ -33,17 +34,6 @@ class Log:
 
     def waiting(self) -> list[int]:
         return [offset for offset in self.records if offset >= self.watermark]
-
-
-@dataclass(frozen=True)
-class Finished:
-    """An offset map: everything up to `highest_finished` that is not `unfinished`."""
-
-    highest_finished: int
-    unfinished: tuple[int, ...]
-
-    def finished(self, offset: int) -> bool:
-        return offset <= self.highest_finished and offset not in self.unfinished
 
 
 def look(backlog: Backlog, log: Log, taken: Taken = NONE_TAKEN) -> tuple[int, bool, int]:
@@ -83,7 +73,7 @@ def taken_of(waiting: list[int], step: Step) -> Taken:
     if not finished:
         return Taken(running)
     unfinished = tuple(offset for offset in waiting if offset < finished[-1] and offset not in finished)
-    return Taken(running, Finished(finished[-1], unfinished))
+    return Taken(running, OffsetMap(waiting[0], finished[-1], unfinished))
 
 
 @given(steps)
@@ -165,14 +155,14 @@ def test_a_running_record_outside_of_the_span_counts_for_nothing() -> None:
     [
         (None, (), 100, 90),
         (None, (10, 11, 5), 100, 88),  # one that runs is below the watermark
-        (Finished(49, (10, 20)), (), 100, 52),
-        (Finished(49, (10, 20)), (10,), 100, 51),
-        (Finished(49, (10, 20)), (30,), 100, 52),  # a late heartbeat: it is finished
-        (Finished(49, (10, 20)), (), 15, 1),  # before a place within the map
-        (Finished(9, ()), (), 100, 90),  # a map that knows nothing above the watermark
+        (OffsetMap(10, 49, (10, 20)), (), 100, 52),
+        (OffsetMap(10, 49, (10, 20)), (10,), 100, 51),
+        (OffsetMap(10, 49, (10, 20)), (30,), 100, 52),  # a late heartbeat: it is finished
+        (OffsetMap(10, 49, (10, 20)), (), 15, 1),  # before a place within the map
+        (OffsetMap(10, 9), (), 100, 90),  # a map that knows nothing above the watermark
     ],
 )
 def test_an_estimate_leaves_out_what_is_known(
-    settled: Finished | None, running: tuple[int, ...], end: int, free: int
+    settled: OffsetMap | None, running: tuple[int, ...], end: int, free: int
 ) -> None:
     assert Taken(frozenset(running), settled).free(10, end) == free

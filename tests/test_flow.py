@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from worker_parts import NOW_MS
 
 from fairlane.consumer.flow import Flow, Limit, fits_map, has_room_again, limits_by_weight
-from fairlane.consumer.offset_map import MAX_SPAN, MAX_UNFINISHED
+from fairlane.topics.offset_map import MAX_SPAN, MAX_UNFINISHED
 
 LANE, OTHER, TIER = ("p5", 0), ("p3", 0), ("1m", 0)
 BYTES_MAX = 1_000

@@ -15,11 +15,11 @@ from fairlane.consumer.delivery import Assigned, Delivery
 from fairlane.consumer.flow import Flow, Limit
 from fairlane.consumer.intake import HEADERS_BYTES, Intake
 from fairlane.consumer.ledger import Progress
-from fairlane.consumer.offset_map import MAX_SPAN, MAX_UNFINISHED, OffsetMap
 from fairlane.consumer.outcome import Deferred, Malformed
 from fairlane.consumer.positions import Position
 from fairlane.consumer.to_settler import Delivered, Opened, ReachedEnd
 from fairlane.topics.names import Lane, Tier
+from fairlane.topics.offset_map import MAX_SPAN, MAX_UNFINISHED, OffsetMap
 
 SECOND = Assigned("shop.retry-1s", 0, 2)
 MINUTE = Assigned("shop.retry-1m", 0, 3)

@@ -10,7 +10,7 @@ from worker_parts import P5, lease_of
 
 from fairlane.consumer.delivery import Assigned
 from fairlane.consumer.ledger import Ledger, OffsetToCommit, Progress
-from fairlane.consumer.offset_map import OffsetMap, decode
+from fairlane.topics.offset_map import OffsetMap, decode
 
 P3 = Assigned("shop.p3", 0, 2)
 

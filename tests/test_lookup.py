@@ -10,18 +10,18 @@ import pytest
 from msgspec.structs import replace
 from written_queue import MINUTE, WrittenQueue, now_ms
 
-from fairlane.consumer import offset_map
-from fairlane.consumer.offset_map import OffsetMap
 from fairlane.monitor.errors import ReadIncomplete
 from fairlane.monitor.lookup import find_task
 from fairlane.monitor.scan import Commit, Partition, Scanner
 from fairlane.monitor.task_view import TaskView
+from fairlane.topics import offset_map
 from fairlane.topics.audit import AuditRecord
 from fairlane.topics.connection import Connection
 from fairlane.topics.errors import KafkaUnreachable, QueueUnknown, TaskUnknown
 from fairlane.topics.events import ErrorInfo, Heartbeat, RunningTask, StatusEvent
 from fairlane.topics.ids import new_id
 from fairlane.topics.names import QueueNames
+from fairlane.topics.offset_map import OffsetMap
 from fairlane.topics.task import Task
 
 pytestmark = pytest.mark.kafka
@@ -38,9 +38,7 @@ def written(kafka: str, queue: str) -> Iterator[WrittenQueue]:
 
 
 def find(written: WrittenQueue, task_id: str, timeout_s: float = 10) -> TaskView:
-    return find_task(
-        written.connection, written.names, task_id, now_ms=now_ms(), read_map=offset_map.decode, timeout_s=timeout_s
-    )
+    return find_task(written.connection, written.names, task_id, now_ms=now_ms(), timeout_s=timeout_s)
 
 
 def retried(written: WrittenQueue, place: tuple[str, int, int], delay_ms: int = 60_000) -> tuple[Task, StatusEvent]:

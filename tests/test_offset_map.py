@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from properties import thorough
 
-from fairlane.consumer.offset_map import (
+from fairlane.topics.offset_map import (
     MAX_LOSSES,
     MAX_SPAN,
     MAX_UNFINISHED,

@@ -10,9 +10,9 @@ from kafka_client_fakes import FakeConsumer
 from worker_parts import config
 
 from fairlane.consumer import positions as finding
-from fairlane.consumer.offset_map import OffsetMap, encode
 from fairlane.consumer.positions import Position, Positions, PositionsUnknown, as_before
 from fairlane.topics.names import Lane
+from fairlane.topics.offset_map import OffsetMap, encode
 
 LANE = ("shop.p5", 0)
 

@@ -13,13 +13,13 @@ from fairlane.consumer import settler as settling
 from fairlane.consumer.assignment import NO_LEASE, Lease
 from fairlane.consumer.delivery import Assigned
 from fairlane.consumer.ledger import OffsetToCommit
-from fairlane.consumer.offset_map import OffsetMap, decode
 from fairlane.consumer.outcome import Completed, OutboxRecord, Outcome, size_of
 from fairlane.consumer.settle_records import Record
 from fairlane.consumer.settlement import Refusal
 from fairlane.consumer.settler import Settler
 from fairlane.consumer.to_settler import Closing, Delivered, Dropped, Message, Opened, ReachedEnd, RecordLosses, Stop
 from fairlane.consumer.transaction import Aborted, ProducerGivenUp
+from fairlane.topics.offset_map import OffsetMap, decode
 
 P3 = Assigned("shop.p3", 0, 2)
 

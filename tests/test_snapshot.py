@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import pytest
 from written_queue import MINUTE, WrittenQueue, now_ms
 
-from fairlane.consumer import offset_map
-from fairlane.consumer.offset_map import OffsetMap
 from fairlane.monitor.snapshot import Watcher, collect
 from fairlane.monitor.stats import Stats, TopicStats
+from fairlane.topics import offset_map
 from fairlane.topics.audit import AuditRecord
 from fairlane.topics.connection import Connection
 from fairlane.topics.errors import KafkaUnreachable, QueueUnknown
 from fairlane.topics.events import Counters, Heartbeat, RunningTask, TypeTimes
 from fairlane.topics.names import QueueNames
+from fairlane.topics.offset_map import OffsetMap
 
 pytestmark = pytest.mark.kafka
 
@@ -28,7 +28,7 @@ def written(kafka: str, queue: str) -> Iterator[WrittenQueue]:
 
 
 def snapshot(written: WrittenQueue) -> Stats:
-    return collect(written.connection, written.names, now_ms=now_ms(), read_map=offset_map.decode)
+    return collect(written.connection, written.names, now_ms=now_ms())
 
 
 def topic_of(stats: Stats, topic: str) -> TopicStats:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import thorough
 
-from fairlane.consumer.offset_map import MAX_SPAN, OffsetMap, decode, encode
 from fairlane.consumer.suspects import Command, Dead, Record, Run, SuspectGate, leaving
 from fairlane.consumer.tracker import PartitionTracker
 from fairlane.topics.errors import UsageError
+from fairlane.topics.offset_map import MAX_SPAN, OffsetMap, decode, encode
 
 Gate: TypeAlias = SuspectGate[str, str]
 RECORD = Record("p")

@@ -21,7 +21,7 @@ MAY_IMPORT = {
 # Decisions are state machines without I/O: the simulation runs them unchanged on virtual time.
 CORE = (
     "consumer/tracker.py",
-    "consumer/offset_map.py",
+    "topics/offset_map.py",
     "consumer/scheduler.py",
     "consumer/delays.py",
     "consumer/tiers.py",

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from properties import thorough
 
-from fairlane.consumer.offset_map import OffsetMap, decode, encode
 from fairlane.consumer.tracker import PartitionTracker
 from fairlane.topics.errors import InvariantBroken
+from fairlane.topics.offset_map import OffsetMap, decode, encode
 
 
 def test_the_watermark_is_the_smallest_outstanding_offset() -> None:

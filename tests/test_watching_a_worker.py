@@ -9,7 +9,6 @@ import pytest
 from confluent_kafka import Producer
 from live_queue import live_queue, wait_until
 
-from fairlane.consumer import offset_map
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.pool import WorkerPool
 from fairlane.consumer.retry import RetryPolicy
@@ -62,7 +61,7 @@ class Watched:
         return ids
 
     def find(self, task_id: str) -> TaskView:
-        return find_task(self.connection, self.names, task_id, now_ms=now_ms(), read_map=offset_map.decode)
+        return find_task(self.connection, self.names, task_id, now_ms=now_ms())
 
     def becomes(self, task_id: str, state: str) -> TaskView:
         wait_until(lambda: self.find(task_id).state == state, f"{task_id} is {state}")
@@ -101,7 +100,7 @@ def test_a_snapshot_counts_what_a_worker_did_and_not_what_it_finished_behind_a_s
     watched.enqueue("slow", *["fast"] * 100, "flaky", "bad")
     watched.pool.start()
     newest: list[Stats] = []
-    with Watcher(watched.connection, watched.names, read_map=offset_map.decode) as watcher:
+    with Watcher(watched.connection, watched.names) as watcher:
 
         def settled() -> bool:
             newest.append(watcher.collect(now_ms()))

@@ -13,7 +13,6 @@ import typer
 
 from fairlane.cli.options import JsonOption, PropertyOption, QueueOption, QueueUrlOption, TimeoutOption, queue_target
 from fairlane.cli.topics_view import console
-from fairlane.consumer import offset_map
 from fairlane.monitor.live import watch
 from fairlane.monitor.screen import contract_lines, more_lines, report
 from fairlane.monitor.show import json_text
@@ -44,7 +43,7 @@ def monitor(
     if context.invoked_subcommand is not None:
         return
     target = queue_target(queue, queue_url, properties)
-    with Watcher(target.connection, target.names, read_map=offset_map.decode, timeout_s=timeout_s) as watcher:
+    with Watcher(target.connection, target.names, timeout_s=timeout_s) as watcher:
         if not (once or as_json) and sys.stdout.isatty():
             watch(watcher, console(), interval_s)
             return

@@ -12,7 +12,6 @@ import msgspec
 import typer
 
 from fairlane.cli.options import JsonOption, PropertyOption, QueueOption, QueueUrlOption, TimeoutOption, queue_target
-from fairlane.consumer import offset_map
 from fairlane.monitor.lookup import find_task
 from fairlane.monitor.show import age, duration, json_text, moment, visible
 from fairlane.monitor.task_view import Place, TaskView
@@ -37,9 +36,7 @@ def status(
         raise UsageError("no task is named" if not task else "two tasks are named", "Say --task-id ID")
     target = queue_target(queue, queue_url, properties)
     now = now_ms()
-    found = find_task(
-        target.connection, target.names, task or task_id, now_ms=now, read_map=offset_map.decode, timeout_s=timeout_s
-    )
+    found = find_task(target.connection, target.names, task or task_id, now_ms=now, timeout_s=timeout_s)
     if as_json:
         typer.echo(json_text(found.to_json()))
         return
