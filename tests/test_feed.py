@@ -14,9 +14,9 @@ from fairlane.consumer.config import TIERS_ACCOUNT
 from fairlane.consumer.delivery import Assigned, Delivery
 from fairlane.consumer.feed import Feed
 from fairlane.consumer.handlers import Handler
-from fairlane.consumer.offset_map import OffsetMap
 from fairlane.consumer.outcome import Dead
 from fairlane.consumer.to_settler import RecordLosses
+from fairlane.topics.offset_map import OffsetMap
 from fairlane.topics.payload import Signature
 
 P3 = Assigned("shop.p3", 0, 2)
