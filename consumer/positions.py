@@ -21,6 +21,7 @@ from fairlane.topics.offset_map import OffsetMap, decode
 _logger = logging.getLogger("fairlane.reader")
 
 TIMEOUT_S: Final = 5.0
+PATIENCE_S: Final = 15.0
 BACKOFF_S: Final = 0.2
 EARLIEST: Final = -2
 LATEST: Final = -1
@@ -65,7 +66,7 @@ class Known(NamedTuple):
 
 
 class PositionsUnknown(Exception):
-    """The worker stops before Kafka said where to begin."""
+    """Kafka has not said where to begin, and the worker stops, or this member of the group gets no answer any more."""
 
 
 class Positions:
@@ -81,27 +82,32 @@ class Positions:
         self._queue = config.queue
         self._consumer = consumer
 
-    def find(self, partitions: Iterable[Partition], stopping: Callable[[], bool]) -> Mapping[Partition, Position]:
+    def find(
+        self, partitions: Iterable[Partition], stopping: Callable[[], bool], *, patience_s: float = PATIENCE_S
+    ) -> Mapping[Partition, Position]:
         """Where each partition begins.
 
         Args:
             partitions: that were assigned.
             stopping: whether nobody waits for the answer any more.
+            patience_s: how long to ask, seconds. A member that the group has dropped meanwhile hears of it at its next
+                poll, and of its offsets never.
 
         Raises:
-            PositionsUnknown: `stopping` said so before Kafka answered.
+            PositionsUnknown: Kafka did not answer in time, or `stopping` said so before.
         """
         asked = [TopicPartition(*partition) for partition in partitions]
         if not asked:
             return {}
+        ends_at = time.monotonic() + patience_s
         while True:
             try:
                 asked_for = self._ask(asked)
                 self._tell_uncommitted(asked_for)
                 return {partition: self._decide(partition, known) for partition, known in asked_for.items()}
             except KafkaException as error:
-                if stopping():
-                    raise PositionsUnknown from error
+                if stopping() or time.monotonic() >= ends_at:
+                    raise PositionsUnknown(f"committed offsets are not known: {error.args[0].name()}") from error
                 _logger.warning("committed offsets are not known yet (%s); asking again", error.args[0].name())
                 time.sleep(BACKOFF_S)
 

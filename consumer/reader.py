@@ -100,13 +100,14 @@ class Reader:
             while not self._stopping.is_set():
                 try:
                     self._read()
-                except ConsumerLost as lost:
+                except (ConsumerLost, PositionsUnknown) as lost:
+                    if self._stopping.is_set():
+                        _logger.info("ending before Kafka said where to begin")
+                        break
                     self.rejoins += 1
                     _logger.warning("%s; joining again", lost)
                     self._forget(list(self._intake.partitions))
                     self._stopping.wait(REJOIN_BACKOFF_S)
-                except PositionsUnknown:
-                    _logger.info("ending before Kafka said where to begin")
         except BaseException as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
             self._on_crash(error)
 

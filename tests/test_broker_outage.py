@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,27 @@ def broker() -> Iterator[EmbeddedKafka]:
     """A broker of this test's own: it is killed."""
     with EmbeddedKafka() as kafka:
         yield kafka
+
+
+OUTAGE_S = 25.0
+"""Longer than the session, the transaction and every call's timeout: nothing of before is still valid."""
+
+
+def test_an_outage_that_outlasts_every_timeout_is_over_when_the_broker_is_back(
+    broker: EmbeddedKafka, tmp_path: Path
+) -> None:
+    with working_queue(broker.bootstrap) as queue:
+        queue.send(*[queue.task("work", b'{"number":%d}' % number) for number in range(200)])
+        with worker_processes(queue, APP, tmp_path) as workers:
+            workers.start("a")
+            queue.wait_ended(30)
+            broker.kill(1)
+            threading.Event().wait(OUTAGE_S)
+            broker.restart(1)
+            queue.wait_ended(200, timeout_s=60)
+            wait_until(lambda: not queue.lag(), "lag 0", timeout_s=30)
+            assert workers.stop_all() == {"a": 0}, workers.log("a")
+        assert Counter(len(found) for found in queue.terminal().values()) == {1: 200}
 
 
 def test_a_broker_that_is_killed_and_comes_back_costs_time_and_nothing_else(

@@ -136,3 +136,15 @@ def test_an_owner_that_begins_anew_goes_on_suspecting_what_it_found_suspect() ->
 
 def test_an_owner_that_begins_anew_without_a_map_has_nothing_to_suspect() -> None:
     assert as_before(Position(7, 40, None), Position(7, 40, None)) == Position(7, 40, None)
+
+
+def test_a_member_that_gets_no_answer_stops_asking_so_that_it_can_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The group may have dropped it, which it hears of at its next poll, and only there."""
+    consumer = FakeConsumer()
+
+    def refuse(_places: list[TopicPartition], timeout: float = 0) -> list[TopicPartition]:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+    monkeypatch.setattr(consumer, "committed", refuse)
+    with pytest.raises(PositionsUnknown, match="_TIMED_OUT"):
+        Positions(config(), consumer.as_consumer()).find([LANE], lambda: False, patience_s=0)
