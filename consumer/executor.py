@@ -66,6 +66,8 @@ class Executor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = False
         self._draining = False
+        self._is_short = False
+        """Whether something waits for a slot, or for one of its type: then every end of an attempt is worth a look."""
         self._timer: asyncio.TimerHandle | None = None
         self._running: dict[int, Running] = {}
         self._next = 0
@@ -136,6 +138,8 @@ class Executor:
     def _start_some(self) -> None:
         moment_ms = now_ms()
         self._feed.refresh(moment_ms)
+        # True while tasks start: one that is over when its start returns leaves its slot to the next.
+        self._is_short = not self._draining
         if not self._draining:
             free = self._concurrency - len(self._running)
             settler = self._settler
@@ -147,6 +151,7 @@ class Executor:
                 # Outcomes come faster than Kafka takes them: look again when some are settled.
                 self._at(moment_ms + 20)
                 return
+            self._is_short = self._feed.waiting > 0
         due_ms = self._feed.next_due_ms
         if due_ms is not None:
             self._at(due_ms)
@@ -179,7 +184,7 @@ class Executor:
         self._running.pop(number, None)
         if not self._running:
             self._quiet.set()
-        if not self._draining and (self._feed.waiting or self._feed.delayed):
+        if self._is_short:
             self.wake()
         # Last, since it is the user's handlers and filters that it goes through.
         _tell(outcome)

@@ -29,6 +29,7 @@ class Handler:
         isolation: where it runs.
         on_invalid: what becomes of a payload that does not fit: `dead` at once, or `retry` for a newer worker to take.
         version: of the handler, shown in traces.
+        is_async: whether the function is `async def`; looked at once, not at every attempt.
     """
 
     type: str
@@ -40,8 +41,10 @@ class Handler:
     isolation: Isolation = "auto"
     on_invalid: Literal["dead", "retry"] = "dead"
     version: int = 1
+    is_async: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "is_async", inspect.iscoroutinefunction(self.function))
         if self.timeout_s is not None and self.timeout_s <= 0:
             raise UsageError(f"task {self.type!r} has timeout_s={self.timeout_s}", "Give seconds above 0, or None")
         if self.concurrency is not None and self.concurrency < 1:
@@ -52,11 +55,6 @@ class Handler:
             )
         if self.isolation == "thread" and self.is_async:
             raise UsageError(f"task {self.type!r} is async def and cannot run on a thread", "Make it a plain def")
-
-    @property
-    def is_async(self) -> bool:
-        """Whether the function is `async def`."""
-        return inspect.iscoroutinefunction(self.function)
 
 
 Handlers = Mapping[str, Handler]

@@ -11,6 +11,7 @@ import asyncio
 import ctypes
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context as ContextVars
 from queue import SimpleQueue
@@ -31,6 +32,7 @@ class _Call:
         "done",
         "error",
         "function",
+        "has_ended",
         "is_stopped",
         "lock",
         "loop",
@@ -50,6 +52,7 @@ class _Call:
         self.lock = threading.Lock()
         self.thread_id: int | None = None
         self.is_stopped = False
+        self.has_ended = False
         self.abandoned = False
 
 
@@ -58,6 +61,8 @@ class Threads:
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._ended: deque[_Call] = deque()
+        self._is_told = False
         self._idle = 0
         self._count = 0
         self._lock = threading.Lock()
@@ -86,11 +91,11 @@ class Threads:
                 threading.Thread(target=self._serve, name=f"fairlane-handler-{self._count}", daemon=True).start()
         self._calls.put(call)
         try:
-            await asyncio.shield(call.done)
+            await call.done
         except asyncio.CancelledError:
             on_timeout()
             await self._interrupt(call)
-            if call.error is not None or not call.done.done():
+            if call.error is not None or not call.has_ended:
                 raise
         if call.error is not None:
             raise call.error
@@ -103,9 +108,13 @@ class Threads:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
                     ctypes.c_ulong(call.thread_id), ctypes.py_object(Interrupted)
                 )
+        if call.has_ended:
+            return
+        # The first one was cancelled with whoever waited for it.
+        call.done = call.loop.create_future()
         try:
             async with asyncio.timeout(INTERRUPT_PATIENCE_S):
-                await asyncio.shield(call.done)
+                await call.done
         except TimeoutError:
             call.abandoned = True
             self.abandoned += 1
@@ -129,10 +138,22 @@ class Threads:
                 return
             with self._lock:
                 self._idle += 1
-            try:
-                call.loop.call_soon_threadsafe(_finish, call)
-            except RuntimeError:
-                return  # the loop is closed: nobody waits
+            self._ended.append(call)
+            if not self._is_told:
+                # Many that end at once wake the loop once.
+                self._is_told = True
+                try:
+                    call.loop.call_soon_threadsafe(self._tell)
+                except RuntimeError:
+                    return  # the loop is closed: nobody waits
+
+    def _tell(self) -> None:
+        self._is_told = False
+        while self._ended:
+            call = self._ended.popleft()
+            call.has_ended = True
+            if not call.done.done():
+                call.done.set_result(None)
 
     @staticmethod
     def _run(call: _Call) -> None:
@@ -148,8 +169,3 @@ class Threads:
                     call.thread_id = None
         except BaseException as error:  # noqa: BLE001 - the verdict decides what it means
             call.error = error
-
-
-def _finish(call: _Call) -> None:
-    if not call.done.done():
-        call.done.set_result(None)
