@@ -55,13 +55,16 @@ class Attempts:
         """Run the handler of a task; returns what it led to."""
         started_ms = now_ms()
         processing = tracing.UNTRACED
+        outcome: Outcome | None = None
         try:
             with span_of(delivery, self._config) as processing:
                 outcome = await self._outcome(delivery, started_ms, processing)
         except BaseException as error:  # noqa: BLE001 - a validator or a span processor of the user's may do anything
-            handler = self._handlers.get(delivery.task.type)
-            policy = handler.retry if handler is not None else RetryPolicy()
-            outcome = self._failed(delivery, policy, error, started_ms)
+            # One that fails when the handler is through changes nothing about what it did.
+            if outcome is None:
+                handler = self._handlers.get(delivery.task.type)
+                policy = handler.retry if handler is not None else RetryPolicy()
+                outcome = self._failed(delivery, policy, error, started_ms)
         return with_span(outcome, processing)
 
     async def _outcome(self, delivery: Delivery, started_ms: int, processing: Processing) -> Outcome:

@@ -65,7 +65,6 @@ def transactional_properties(connection: Connection, transactional_id: str) -> d
         # The default of 100 ms is what back-to-back transactions wait for each other: 98 ms instead of 7.
         retry_backoff_ms=10,
         linger_ms=2,
-        transaction_timeout_ms=round(TRANSACTION_TIMEOUT_S * 1000),
         # An outbox topic that does not exist is told after a second, not after the 30 that a new one may need.
         topic_metadata_propagation_max_ms=1_000,
         # The broker decides what is too large: a limit of our own would name no outcome.
@@ -74,8 +73,9 @@ def transactional_properties(connection: Connection, transactional_id: str) -> d
     )
     properties["transactional.id"] = transactional_id
     # A record that cannot be delivered is told well before the broker ends the transaction, which would cost the
-    # producer. It bounds what a user allows for an enqueue too: librdkafka refuses one longer than the transaction's.
-    properties["message.timeout.ms"] = int(properties["transaction.timeout.ms"]) * 6 // 10
+    # producer. Whatever a user says of an enqueue: librdkafka refuses one that takes longer than a transaction may.
+    properties["transaction.timeout.ms"] = round(TRANSACTION_TIMEOUT_S * 1000)
+    properties["message.timeout.ms"] = round(TRANSACTION_TIMEOUT_S * 600)
     properties["delivery.report.only.error"] = True
     return properties
 

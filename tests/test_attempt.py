@@ -158,6 +158,17 @@ def test_a_failure_around_the_handler_has_an_outcome_too(monkeypatch: pytest.Mon
     assert error_of(Bench(never).run()) == "RuntimeError"
 
 
+def test_a_failure_around_a_handler_that_is_through_changes_nothing_about_what_it_did(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Broken(tracing.Processing):
+        def __exit__(self, *_: Any) -> None:
+            raise RuntimeError("a span processor of somebody's")
+
+    monkeypatch.setattr(tracing, "process", lambda *_, **__: Broken(None, None, None))
+    assert completed(Bench(add).run(payload=b'{"a": 1}')).result == b"2"
+
+
 # How it may fail.
 
 
