@@ -104,7 +104,12 @@ class Attempts:
         context = Context(task, deadline, self._to_record)
         token = current.set(context)
         try:
-            result = await self._timed(handler, arguments, context, timeout_s)
+            if timeout_s is None and handler.is_async and not self._middleware:
+                # The common case of a short handler, without what it does not need.
+                positional, named = arguments
+                result = await handler.function(*positional, **named)
+            else:
+                result = await self._timed(handler, arguments, context, timeout_s)
             encoded = handler.signature.dump_result(result)
         except BaseException as error:  # noqa: BLE001 - every way to fail has an outcome
             outcome = self._failed(delivery, handler.retry, error, started_ms)

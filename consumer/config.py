@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 from fairlane.topics.connection import Connection
@@ -89,7 +90,7 @@ class WorkerConfig:
         if len(set(topics)) < len(topics) or len(set(levels)) < len(levels):
             raise UsageError("two lanes have the same topic or level", "Give each lane its own")
 
-    @property
+    @cached_property
     def names(self) -> QueueNames:
         """The names of the queue's topics."""
         return QueueNames(self.queue)

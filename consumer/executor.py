@@ -70,6 +70,7 @@ class Executor:
         """Whether something waits for a slot, or for one of its type: then every end of an attempt is worth a look."""
         self._timer: asyncio.TimerHandle | None = None
         self._running: dict[int, Running] = {}
+        self._ended: list[tuple[int, Delivery, Outcome]] = []
         self._next = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -168,26 +169,35 @@ class Executor:
         self._next += 1
         self._meter.started(moment_ms)
         self._quiet.clear()
-        task = _spawn(self._run(number, delivery), self._loop)
-        if not task.done():
-            self._running[number] = Running(delivery, moment_ms, task)
+        # Its slot is taken until `_hand_on`, also if it has ended when this returns.
+        self._running[number] = Running(delivery, moment_ms, _spawn(self._run(number, delivery), self._loop))
 
     async def _run(self, number: int, delivery: Delivery) -> None:
         outcome = await self._attempts.run(delivery)
+        self._ended.append((number, delivery, outcome))
+        if len(self._ended) == 1 and self._loop is not None:
+            # All that end in this turn of the loop are handed on together in the next.
+            self._loop.call_soon(self._hand_on)
+        if isinstance(outcome, Retrying | Dead):
+            # Last, since it is the user's handlers and filters that it goes through.
+            _tell(outcome)
+
+    def _hand_on(self) -> None:
+        """Give what has ended to the settler, and only then its slots to others."""
+        ended, self._ended = self._ended, []
         try:
             ended_ms = now_ms()
-            self._meter.ended(outcome, ended_ms)
-            self._settler.post(outcome)
-            self._feed.done(delivery, ended_ms)
+            self._settler.post(*[outcome for _, _, outcome in ended])
+            for number, delivery, outcome in ended:
+                self._running.pop(number, None)
+                self._meter.ended(outcome, ended_ms)
+                self._feed.done(delivery, ended_ms)
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
             self._on_crash(error)
-        self._running.pop(number, None)
         if not self._running:
             self._quiet.set()
         if self._is_short:
-            self.wake()
-        # Last, since it is the user's handlers and filters that it goes through.
-        _tell(outcome)
+            self._pump()
 
 
 def _spawn(coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
@@ -197,20 +207,18 @@ def _spawn(coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop
     return loop.create_task(coroutine)
 
 
-def _tell(outcome: Outcome) -> None:
-    if isinstance(outcome, Retrying | Dead):
-        task, error = outcome.delivery.task, outcome.error
-        dead = isinstance(outcome, Dead)
-        _logger.log(
-            logging.ERROR if dead else logging.WARNING,
-            "%s %s (attempt %d): %s: %s",
-            task.type,
-            f"is dead ({outcome.reason})" if isinstance(outcome, Dead) else "failed and will be retried",
-            task.attempt,
-            error.type if error else "",
-            error.message if error else "",
-            extra={"task_id": task.id, "task_type": task.type, "attempt": task.attempt, **_trace_of(outcome)},
-        )
+def _tell(outcome: Retrying | Dead) -> None:
+    task, error = outcome.delivery.task, outcome.error
+    _logger.log(
+        logging.ERROR if isinstance(outcome, Dead) else logging.WARNING,
+        "%s %s (attempt %d): %s: %s",
+        task.type,
+        f"is dead ({outcome.reason})" if isinstance(outcome, Dead) else "failed and will be retried",
+        task.attempt,
+        error.type if error else "",
+        error.message if error else "",
+        extra={"task_id": task.id, "task_type": task.type, "attempt": task.attempt, **_trace_of(outcome)},
+    )
 
 
 def _trace_of(outcome: Outcome) -> dict[str, str]:

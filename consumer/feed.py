@@ -152,7 +152,9 @@ class Feed:
         else:
             del self._running[assigned]
         self._scheduler.finished(delivery.task.type)
-        self._follow(self._gate.finished(assigned, delivery.offset), now_ms)
+        commands = self._gate.finished(assigned, delivery.offset)
+        if commands:
+            self._follow(commands, now_ms)
         if self._revoked:
             self._tell_quiet()
 

@@ -61,7 +61,12 @@ class Settles:
 
     def records(self, settling: Settling) -> list[Record]:
         """Everything that settling this outcome writes, in order."""
-        records = list(self._records(settling.outcome, settling.thrift))
+        outcome = settling.outcome
+        if isinstance(outcome, Completed) and not outcome.outbox and not outcome.delivery.task.reply_to:
+            # Nearly every record that is written is one of these.
+            event = self._event(outcome, "completed", result=msgspec.Raw(outcome.result))
+            return [self._status(outcome.delivery.task, event)]
+        records = list(self._records(outcome, settling.thrift))
         return [record for record in records if record.partition == NO_PARTITION] if settling.mute else records
 
     def _records(self, outcome: Outcome, thrift: int) -> Iterator[Record]:

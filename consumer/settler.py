@@ -112,7 +112,9 @@ class Settler:
         self._inbox.extend(messages)
         if len(sizes) < len(messages) and any(isinstance(message, _URGENT) for message in messages):
             self._urgent.set()
-        self._bell.set()
+        # The settler clears the bell before it looks into the inbox, so one that is set still rings for these.
+        if not self._bell.is_set():
+            self._bell.set()
 
     def _count(self, outcomes: int, size_bytes: int) -> None:
         with self._counting:
@@ -174,36 +176,43 @@ class Settler:
             if len(batch) >= BATCH_MAX or size_bytes >= BATCH_MAX_BYTES:
                 self._settle(batch)
                 batch, size_bytes = [], 0
-            match message:
-                case Delivered():
-                    self._ledger.delivered(message.assigned, message.offsets)
-                case ReachedEnd():
-                    self._ledger.reached_end(message.assigned, message.end)
-                case Opened():
-                    self._ledger.open(*message)
-                case RecordLosses():
-                    if self._ledger.record_losses(message.assigned, message.losses):
-                        self._losses.append(message)
-                case Dropped():
-                    self._ledger.drop(message.assigned)
-                case Closing():
-                    self._ledger.leave(message.assigned)
-                    self._settle(batch)
-                    batch, size_bytes = [], 0
-                    self._ledger.drop(message.assigned)
-                    message.done.set()
-                case Stop():
-                    self._settle(batch)
-                    return False
-                case _:
-                    if assigned_of(message) in self._ledger:
-                        self._ledger.finished(assigned_of(message), offset_of(message))
-                        batch.append(Settling(message))
-                        size_bytes += size_of(message)
-                    else:
-                        self._count(-1, -size_of(message))
+            if not isinstance(message, _NOT_OUTCOMES):
+                assigned = assigned_of(message)
+                if assigned in self._ledger:
+                    self._ledger.finished(assigned, offset_of(message))
+                    batch.append(Settling(message))
+                    size_bytes += size_of(message)
+                else:
+                    self._count(-1, -size_of(message))
+                continue
+            if isinstance(message, Closing):
+                self._ledger.leave(message.assigned)
+                self._settle(batch)
+                batch, size_bytes = [], 0
+                self._ledger.drop(message.assigned)
+                message.done.set()
+            elif isinstance(message, Stop):
+                self._settle(batch)
+                return False
+            else:
+                self._note(message)
         self._settle(batch)
         return True
+
+    def _note(self, message: Opened | Delivered | ReachedEnd | RecordLosses | Dropped) -> None:
+        """What changes the books and settles nothing."""
+        match message:
+            case Delivered():
+                self._ledger.delivered(message.assigned, message.offsets)
+            case ReachedEnd():
+                self._ledger.reached_end(message.assigned, message.end)
+            case Opened():
+                self._ledger.open(*message)
+            case RecordLosses():
+                if self._ledger.record_losses(message.assigned, message.losses):
+                    self._losses.append(message)
+            case Dropped():
+                self._ledger.drop(message.assigned)
 
     def _settle(self, batch: list[Settling]) -> None:
         if not batch and not self._ledger.has_news:
