@@ -29,6 +29,14 @@ class ReceivedSpan:
     is_error: bool
     events: tuple[str, ...]
     service: str
+    state: str
+    started_ns: int
+    ended_ns: int
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Trace and span id, as a link has them."""
+        return self.trace_id, self.span_id
 
 
 @dataclass
@@ -86,6 +94,9 @@ def _span(span: ProtoSpan, service: str) -> ReceivedSpan:
         is_error=span.status.code == 2,
         events=tuple(event.name for event in span.events),
         service=service,
+        state=span.trace_state,
+        started_ns=span.start_time_unix_nano,
+        ended_ns=span.end_time_unix_nano,
     )
 
 
