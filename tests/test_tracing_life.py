@@ -1,12 +1,13 @@
 """A whole life as a trace backend sees it: real processes, a real broker, real OTLP, every span and link of a trace.
 
-Method: a producer with an SDK of its own, `fairlane worker` and `fairlane dlq replay` run as processes that export to a
-receiver in this one. What is expected of each span is all of its attributes, taken from what is in Kafka: the
-places of the records and the status events.
+Method: a producer whose SDK is set as docs/tracing.md says, `fairlane worker` and `fairlane dlq replay` run as processes
+that export to a receiver in this one. What is expected of each span is all of its attributes, taken from what is in
+Kafka: the places of the records and the status events.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,20 +40,15 @@ def receipt(order: int) -> None:
     context().log.info("sending the receipt of %d", order)
 """
 
-PRODUCER = """
+SDK = re.findall(r"```python\n(.*?)```", (Path(__file__).parent.parent / "docs" / "tracing.md").read_text(), re.DOTALL)
+
+PRODUCER = f"""
+{SDK[0]}
 import sys
-from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from fairlane import Fairlane
 
-provider = TracerProvider()
-provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-trace.set_tracer_provider(provider)
 with Fairlane(sys.argv[1]) as app, trace.get_tracer("web").start_as_current_span("POST /orders"):
-    print(app.enqueue("charge", {"order": int(sys.argv[2])}, key="ada").id)
-provider.shutdown()
+    print(app.enqueue("charge", {{"order": int(sys.argv[2])}}, key="ada").id)
 """
 
 
