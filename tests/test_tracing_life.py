@@ -1,8 +1,8 @@
 """A whole life as a trace backend sees it: real processes, a real broker, real OTLP, every span and link of a trace.
 
 Method: a producer with the SDK as docs/tracing.md sets it, `fairlane worker` and `fairlane dlq replay` run as
-processes that export to a receiver in this one. What is expected of each span is all of its attributes, taken from what is in
-Kafka: the places of the records and the status events.
+processes that export to a receiver in this one. What is expected of each span is all of its attributes, taken from what
+is in Kafka: the places of the records and the status events.
 """
 
 from __future__ import annotations
