@@ -22,6 +22,7 @@ from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
 
 CALL_TIMEOUT_S: Final = 10.0
+FLUSH_S: Final = 0.05
 BACKOFF_S: Final = 0.1
 _REFUSED_FOR_GOOD: Final = frozenset(
     {
@@ -149,10 +150,17 @@ class TransactionalProducer:
                     Call.SEND_OFFSETS,
                     partial(self._producer.send_offsets_to_transaction, positions, lease.metadata, CALL_TIMEOUT_S),
                 )
+            self._await_delivery()
             self._call(Call.COMMIT, partial(self._producer.commit_transaction, CALL_TIMEOUT_S))
         except _MustAbort as cause:
             self._call(Call.ABORT, partial(self._producer.abort_transaction, CALL_TIMEOUT_S))
             raise Aborted(str(cause), tuple(self._refusals), tuple(self._late)) from None
+
+    def _await_delivery(self) -> None:
+        # The commit would wait too, but behind a refused record those of its partition wait until they time out.
+        while self._producer.flush(FLUSH_S):
+            if self._refusals or self._late:
+                raise _MustAbort("Kafka refused a record")
 
     def close(self) -> None:
         """Drop what is queued; a transaction that is open is aborted by the broker in time."""

@@ -34,6 +34,7 @@ class FakeProducer:
         self.refuses: dict[str, int] = {}
         self.produced: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
         self.offsets: list[Any] = []
+        self.waits_behind = False
         self._reports: list[Callable[[], None]] = []
 
     def _call(self, name: str) -> None:
@@ -55,6 +56,15 @@ class FakeProducer:
 
     def poll(self, _timeout: float) -> None:
         self._call("poll")
+
+    def flush(self, _timeout: float) -> int:
+        """What is left; behind a refused record, and only there, something is."""
+        if not self.waits_behind:
+            return 0
+        reports, self._reports = self._reports, []
+        for report in reports:
+            report()
+        return 1
 
     def send_offsets_to_transaction(self, offsets: list[Any], metadata: object, _timeout: float) -> None:
         self._call("offsets")
@@ -175,6 +185,18 @@ def test_a_record_that_is_refused_for_good_names_its_outcome(code: int) -> None:
         producer.run(RECORDS, OFFSETS, LEASE)
     (refusal,) = aborted.value.refusals
     assert (refusal.outcome, refusal.topic, refusal.code) == (1, "shop.replies", KafkaError(code).name())
+    assert inner.calls[-1] == "abort"
+
+
+def test_what_waits_behind_a_refused_record_is_not_waited_for() -> None:
+    """It would wait until it times out: the records of a partition go one after the other."""
+    producer, inner = make()
+    inner.refuses["shop.replies"] = KafkaError.MSG_SIZE_TOO_LARGE
+    inner.waits_behind = True
+    with pytest.raises(Aborted) as aborted:
+        producer.run(RECORDS, OFFSETS, LEASE)
+    assert [refusal.topic for refusal in aborted.value.refusals] == ["shop.replies"]
+    assert "commit" not in inner.calls
     assert inner.calls[-1] == "abort"
 
 
