@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from fairlane.consumer.attempt_span import span_of, with_span
+from fairlane.consumer.attempt_span import AttemptSpans, with_span
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.context import Context, current
 from fairlane.consumer.delivery import Delivery
@@ -45,6 +45,7 @@ class Attempts:
     ) -> None:
         self._config = config
         self._names = config.names
+        self._spans = AttemptSpans(config)
         self._handlers = handlers
         self._middleware = tuple(middleware)
         self._threads = threads
@@ -57,7 +58,7 @@ class Attempts:
         processing = tracing.UNTRACED
         outcome: Outcome | None = None
         try:
-            with span_of(delivery, self._config) as processing:
+            with self._spans.of(delivery) as processing:
                 outcome = await self._outcome(delivery, started_ms, processing)
         except BaseException as error:  # noqa: BLE001 - a validator or a span processor of the user's may do anything
             # One that fails when the handler is through changes nothing about what it did.

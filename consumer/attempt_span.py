@@ -20,17 +20,30 @@ Attempted = Completed | Retrying | Dead | Expired | HandedBack
 A = TypeVar("A", bound=Outcome)
 
 
-def span_of(delivery: Delivery, config: WorkerConfig) -> tracing.Processing:
-    """The span of what is about to be done with a delivery, as a context manager."""
-    assigned = delivery.assigned
-    return tracing.process(
-        delivery.task,
-        topic=assigned.topic,
-        partition=assigned.partition,
-        offset=delivery.offset,
-        group=config.names.group,
-        client_id=config.worker,
-    )
+class AttemptSpans:
+    """Makes the spans of one worker.
+
+    Args:
+        config: of the worker.
+    """
+
+    __slots__ = ("_group", "_worker")
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self._group = config.names.group
+        self._worker = config.worker
+
+    def of(self, delivery: Delivery) -> tracing.Processing:
+        """The span of what is about to be done with a delivery, as a context manager."""
+        assigned = delivery.assigned
+        return tracing.process(
+            delivery.task,
+            topic=assigned.topic,
+            partition=assigned.partition,
+            offset=delivery.offset,
+            group=self._group,
+            client_id=self._worker,
+        )
 
 
 def with_span(outcome: A, processing: tracing.Processing) -> A:

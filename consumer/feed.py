@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from fairlane.consumer.attempt_span import span_of, with_span
+from fairlane.consumer.attempt_span import AttemptSpans, with_span
 from fairlane.consumer.config import TIERS_ACCOUNT, WorkerConfig
 from fairlane.consumer.delays import DelayHeap
 from fairlane.consumer.delivery import Assigned, Delivery
@@ -59,7 +59,7 @@ class Feed:
     """
 
     def __init__(self, config: WorkerConfig, handlers: Handlers, settler: Settler, wake: Callable[[], None]) -> None:
-        self._config = config
+        self._spans = AttemptSpans(config)
         self._settler = settler
         self._wake = wake
         self._inbox: deque[Sequence[Delivery] | _TakenOver | _Revoke | _Recorded | _Begin] = deque()
@@ -206,7 +206,7 @@ class Feed:
                     self._follow(self._gate.finished(assigned, delivery.offset), now_ms)
 
     def _lost(self, delivery: Delivery, error: WorkerLost, now_ms: int) -> Dead:
-        with span_of(delivery, self._config) as processing:
+        with self._spans.of(delivery) as processing:
             processing.failed(error)
         info = describe(error, with_traceback=False)
         return with_span(Dead(delivery, now_ms, now_ms, "worker_lost", info), processing)

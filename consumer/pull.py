@@ -10,10 +10,11 @@ import random
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from fairlane.consumer.attempt_span import AttemptSpans, with_span
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Delivery
 from fairlane.consumer.engine import Engine
@@ -24,12 +25,21 @@ from fairlane.consumer.verdict import failed
 from fairlane.topics.clock import now_ms
 from fairlane.topics.errors import UsageError
 from fairlane.topics.task import Task
+from fairlane.topics.tracing import Processing
 
 SETTLE_TIMEOUT_S: Final = 30.0
 
 
 class Nacked(Exception):
     """What a task that was given back without an error failed with."""
+
+
+class _Open(NamedTuple):
+    """A task that the caller has: since when (Unix ms), and the span that ends with it."""
+
+    delivery: Delivery
+    since_ms: int
+    processing: Processing
 
 
 class Pull:
@@ -43,9 +53,10 @@ class Pull:
     def __init__(self, config: WorkerConfig, retry: RetryPolicy) -> None:
         self._config = config
         self._retry = retry
+        self._spans = AttemptSpans(config)
         self._changed = threading.Condition()
         self._engine = Engine(config, {}, wake=self._wake, on_crash=self._crashed, on_settled=self._settled)
-        self._open: dict[str, tuple[Delivery, int]] = {}
+        self._open: dict[str, _Open] = {}
         self._settling: set[str] = set()
         self._crash: BaseException | None = None
         self._started_at: float | None = None
@@ -68,7 +79,7 @@ class Pull:
                 self._engine.feed.refresh(moment_ms)
                 room = self._config.concurrency - len(self._open)
                 for delivery in self._engine.feed.take(min(1, room)):
-                    self._open[delivery.task.id] = (delivery, moment_ms)
+                    self._open[delivery.task.id] = _Open(delivery, moment_ms, self._spans.of(delivery))
                     return delivery.task
                 left_s = ends_at - time.monotonic()
                 if left_s <= 0:
@@ -91,8 +102,9 @@ class Pull:
             encoded = msgspec.json.encode(result)
         except TypeError as error:
             raise UsageError(f"the result of task {task_id} is no JSON: {error}", "Return what JSON can say") from error
-        delivery, started_ms = self._take_open(task_id)
-        self._settle(delivery, Completed(delivery, started_ms, now_ms(), encoded))
+        delivery, started_ms, processing = self._take_open(task_id)
+        processing.end()
+        self._settle(delivery, with_span(Completed(delivery, started_ms, now_ms(), encoded), processing))
 
     def nack(self, task_id: str, delay_s: float | None = None, error: str | None = None) -> None:
         """The attempt failed: the task is retried, or dead after its last attempt; returns when that is in Kafka.
@@ -105,18 +117,21 @@ class Pull:
         Raises:
             UsageError: the task is not open here.
         """
-        delivery, started_ms = self._take_open(task_id)
+        delivery, started_ms, processing = self._take_open(task_id)
         cause = Nacked(error or "given back") if delay_s is None else RetryLater(delay_s, error or "given back")
         unit = random.random()  # noqa: S311 - jitter, not secrecy
         outcome = failed(delivery, self._retry, cause, started_ms=started_ms, now_ms=now_ms(), unit=unit)
-        self._settle(delivery, outcome)
+        processing.end(cause)
+        self._settle(delivery, with_span(outcome, processing))
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Leave the group; tasks that are still open are delivered to somebody else."""
         with self._changed:
             if self._started_at is None:
                 return
-            for delivery, _ in self._open.values():
+            for delivery, _, processing in self._open.values():
+                processing.happened("handed back")
+                processing.end()
                 self._engine.feed.done(delivery, now_ms())
             self._open.clear()
         self._engine.stop(timeout_s)
@@ -131,7 +146,7 @@ class Pull:
             self._started_at = time.monotonic()
             self._engine.start()
 
-    def _take_open(self, task_id: str) -> tuple[Delivery, int]:
+    def _take_open(self, task_id: str) -> _Open:
         with self._changed:
             self._raise_crash()
             found = self._open.pop(task_id, None)

@@ -12,7 +12,7 @@ from opentelemetry import environment_variables as of_api
 from opentelemetry.sdk import environment_variables as of_sdk
 from span_recorder import Recorder, install
 
-from fairlane.consumer import signals, verdict
+from fairlane.consumer import pull, signals, verdict
 from fairlane.topics import errors, tracing
 from fairlane.topics.task import Task
 
@@ -49,7 +49,7 @@ def test_the_attributes_of_the_page_are_those_of_the_spans(monkeypatch: pytest.M
 
 def test_the_errors_of_the_page_are_classes_of_fairlane() -> None:
     for name, _ in rows("error.type", "says"):
-        (kind,) = {vars(module)[name] for module in (signals, verdict, errors) if name in vars(module)}
+        (kind,) = {vars(module)[name] for module in (signals, verdict, pull, errors) if name in vars(module)}
         assert issubclass(kind, Exception)
         assert tracing.error_type(kind.__new__(kind)) == name
 

@@ -201,6 +201,10 @@ class Processing:
             otel.detach(self._attached)
         elif self._carried is not None:
             carried.reset(self._carried)
+        self.end(error)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Say that the attempt is over, where it was no `with` block and so was current nowhere."""
         if self._span is not None:
             if error is not None:
                 record_error(self._span, error)
