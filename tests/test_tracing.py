@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 
 import pytest
 from msgspec.structs import replace
-from opentelemetry import baggage, propagate, trace
 from opentelemetry import context as otel
+from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.propagators.textmap import (
-    CarrierT,
-    Getter,
-    Setter,
-    TextMapPropagator,
-    default_getter,
-    default_setter,
-)
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
 from records import BINARY, PAYLOAD, TRACEPARENT, read, read_from_tier, with_header, without
 from span_recorder import Recorder, as_text, install
 
-from fairlane.topics import tracing, wire
+from fairlane.topics import spans, tracing, wire
 from fairlane.topics.errors import UsageError
 from fairlane.topics.task import Task
 from fairlane.topics.tracing import Processing, process
@@ -68,7 +59,7 @@ def test_a_send_span_has_the_names_of_the_conventions_and_its_context_goes_with_
     assert task.traceparent == as_text(sent.context)
     assert ("traceparent", task.traceparent.encode()) in wire.encode(task)
     assert sent.instrumentation_scope is not None
-    assert sent.instrumentation_scope.schema_url == tracing.SCHEMA_URL
+    assert sent.instrumentation_scope.schema_url == spans.SCHEMA_URL
 
 
 def test_a_send_that_failed_says_why(sdk: Recorder) -> None:
@@ -135,9 +126,9 @@ def test_one_look_tells_whether_tasks_that_are_sent_from_here_may_get_a_context(
 
 
 def test_an_error_of_python_or_fairlane_is_named_as_in_a_letter_and_any_other_in_full() -> None:
-    assert tracing.error_type(ValueError()) == "ValueError"
-    assert tracing.error_type(UsageError("no", "yes")) == "UsageError"
-    assert tracing.error_type(zlib.error()) == "zlib.error"
+    assert spans.error_type(ValueError()) == "ValueError"
+    assert spans.error_type(UsageError("no", "yes")) == "UsageError"
+    assert spans.error_type(zlib.error()) == "zlib.error"
 
 
 def test_a_process_span_is_a_child_of_the_send_and_links_to_it(sdk: Recorder) -> None:
@@ -248,13 +239,13 @@ def test_without_an_sdk_and_a_trace_nothing_is_made(no_sdk: None) -> None:
 
 
 def test_the_shortcut_to_the_provider_still_exists_in_the_api() -> None:
-    assert tracing._IS_READABLE
+    assert spans._IS_READABLE
 
 
 def test_a_disabled_sdk_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     install(monkeypatch, Recorder())
-    assert tracing.tracer() is None
+    assert spans.tracer() is None
 
 
 def test_a_task_without_a_trace_begins_one_and_its_next_attempts_are_in_it(sdk: Recorder) -> None:
@@ -324,63 +315,32 @@ def test_a_commit_of_nothing_sampled_is_no_span(sdk: Recorder) -> None:
     assert sdk.spans() == []
 
 
-def test_baggage_goes_with_the_task_and_comes_back_in_the_handler(sdk: Recorder) -> None:
-    token = otel.attach(baggage.set_baggage("tenant", "7"))
-    task, span = tracing.start_send(NEW, "shop.p3")
-    otel.detach(token)
+class Broken(SpanProcessor):
+    """A span processor of somebody's that fails whenever it is called, or only at the end of a span."""
+
+    def __init__(self, *, at_start: bool) -> None:
+        self._at_start = at_start
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        if self._at_start:
+            raise RuntimeError("no start")
+
+    def on_end(self, span: ReadableSpan) -> None:
+        raise RuntimeError("no end")
+
+
+@pytest.mark.parametrize("at_start", [True, False])
+def test_a_span_processor_that_fails_fails_no_task(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at_start: bool
+) -> None:
+    recorder = install(monkeypatch, Recorder())
+    recorder.provider.add_span_processor(Broken(at_start=at_start))
+    sent, span = tracing.start_send(NEW, "shop.p3")
     tracing.end_send(span)
-    headers = wire.encode(task)
-    assert ("baggage", b"tenant=7") in headers
-    with process_lane(read(headers)):
-        assert baggage.get_baggage("tenant") == "7"
-    assert baggage.get_baggage("tenant") is None
-    assert as_text(sdk.one("process").parent) == task.traceparent
-
-
-class Single(TextMapPropagator):
-    """A propagator with a header of its own, as B3 has."""
-
-    def extract(
-        self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
-    ) -> Context:
-        (value,) = getter.get(carrier, "b3") or [""]
-        if not value:
-            return context or Context()
-        trace_id, span_id, sampled = value.split("-")
-        remote = SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(int(sampled)))
-        return trace.set_span_in_context(NonRecordingSpan(remote), context)
-
-    def inject(
-        self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
-    ) -> None:
-        span = trace.get_current_span(context).get_span_context()
-        setter.set(carrier, "b3", f"{span.trace_id:032x}-{span.span_id:016x}-{int(span.trace_flags.sampled)}")
-
-    @property
-    def fields(self) -> set[str]:
-        return {"b3"}
-
-
-@pytest.fixture
-def b3() -> Iterator[None]:
-    before = propagate.get_global_textmap()
-    propagate.set_global_textmap(Single())
-    yield
-    propagate.set_global_textmap(before)
-
-
-def test_another_propagator_that_is_set_is_used_in_both_directions(sdk: Recorder, b3: None) -> None:
-    task, span = tracing.start_send(NEW, "shop.p3")
-    tracing.end_send(span)
-    assert task.traceparent == ""
-    assert [name for name, _ in task.headers] == ["b3"]
-    with process_lane(read(wire.encode(task))):
-        pass
-    # The flags differ: this propagator has only the sampled bit.
-    assert as_text(sdk.one("process").parent)[:-2] == as_text(sdk.one("send").context)[:-2]
-
-
-def test_another_propagator_that_says_unsampled_makes_no_span(sdk: Recorder, b3: None) -> None:
-    with process_lane(read([("ce_type", b"t"), ("b3", b"1-2-0")])):
-        pass
-    assert sdk.spans() == []
+    assert (sent.traceparent == "") == at_start
+    assert tracing.create(NEW, "shop.p3").id == NEW.id
+    with process_lane(replace(NEW, traceparent=SAMPLED)):
+        assert as_text(trace.get_current_span().get_span_context())[3:35] == SAMPLED[3:35]
+    tracing.end_commit(tracing.start_commit([SAMPLED], group="g"))
+    tracing.end_send(tracing.start_resend(replace(NEW, traceparent=SAMPLED), "shop.p3"))
+    assert len([record for record in caplog.records if record.name == "fairlane.tracing"]) == 5

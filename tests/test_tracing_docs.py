@@ -13,7 +13,7 @@ from opentelemetry.sdk import environment_variables as of_sdk
 from span_recorder import Recorder, install
 
 from fairlane.consumer import pull, signals, verdict
-from fairlane.topics import errors, tracing
+from fairlane.topics import errors, spans, tracing
 from fairlane.topics.task import Task
 
 PAGE = (Path(__file__).parent.parent / "docs" / "tracing.md").read_text()
@@ -51,7 +51,7 @@ def test_the_errors_of_the_page_are_classes_of_fairlane() -> None:
     for name, _ in rows("error.type", "says"):
         (kind,) = {vars(module)[name] for module in (signals, verdict, pull, errors) if name in vars(module)}
         assert issubclass(kind, Exception)
-        assert tracing.error_type(kind.__new__(kind)) == name
+        assert spans.error_type(kind.__new__(kind)) == name
 
 
 def test_the_variables_of_the_page_are_those_of_opentelemetry() -> None:

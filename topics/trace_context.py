@@ -8,6 +8,7 @@ Source: W3C Trace Context, level 2.
 
 from __future__ import annotations
 
+import logging
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Final
@@ -19,6 +20,8 @@ from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceState
 
 from fairlane.topics.task import Task
+
+_logger = logging.getLogger("fairlane.tracing")
 
 EMPTY: Final = otel.Context()
 
@@ -86,7 +89,12 @@ def extract(task: Task) -> otel.Context:
     if _fields(propagator) == _W3C_FIELDS and "baggage" not in dict(task.headers):
         return context
     carrier = {name: value.decode("utf-8", "replace") for name, value in task.headers if value}
-    return propagator.extract(carrier, context)
+    try:
+        return propagator.extract(carrier, context)
+    except Exception:
+        # Anybody can write headers, and they are no reason to refuse the work.
+        _logger.exception("the trace context of task %s could not be read", task.id)
+        return context
 
 
 @lru_cache(maxsize=4)

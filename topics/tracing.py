@@ -9,10 +9,8 @@ Source: OpenTelemetry semantic conventions for messaging and Kafka, 1.44 (in dev
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextvars import Token
-from importlib.metadata import version
 from itertools import islice
 from types import TracebackType
 from typing import Any, Final, Self
@@ -20,9 +18,9 @@ from typing import Any, Final, Self
 from msgspec.structs import replace
 from opentelemetry import context as otel
 from opentelemetry import trace
-from opentelemetry.environment_variables import OTEL_PYTHON_TRACER_PROVIDER
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanKind
 
+from fairlane.topics import spans
 from fairlane.topics.task import Task
 from fairlane.topics.trace_context import (
     EMPTY,
@@ -51,38 +49,15 @@ __all__ = [
     "start_resend",
     "start_send",
     "trace_id",
-    "tracer",
 ]
 
-SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 MAX_LINKS: Final = 128
 """Links of one commit span; the SDK's own limit by default (OTEL_SPAN_LINK_COUNT_LIMIT)."""
-
-_tracer_of: tuple[object, trace.Tracer | None] = (None, None)
-_api: Final = vars(trace)
-# The public getter reads os.environ at every call until a provider is set, which is half a microsecond of every task.
-_IS_READABLE: Final = "_TRACER_PROVIDER" in _api and OTEL_PYTHON_TRACER_PROVIDER not in os.environ
-
-
-def tracer() -> trace.Tracer | None:
-    """The tracer of the SDK that is set; None where none is set, or where OTEL_SDK_DISABLED turns it off."""
-    global _tracer_of
-    provider = _api["_TRACER_PROVIDER"] if _IS_READABLE else trace.get_tracer_provider()
-    if provider is None:
-        return None
-    known, found = _tracer_of
-    if provider is not known:
-        found = None
-        if not isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider):
-            made = provider.get_tracer("fairlane", version("fairlane"), schema_url=SCHEMA_URL)
-            found = None if isinstance(made, trace.NoOpTracer) else made
-        _tracer_of = (provider, found)
-    return found
 
 
 def may_trace() -> bool:
     """Whether a task that is sent from here may get a context: one look for many tasks."""
-    return tracer() is not None or bool(otel.get_current()) or bool(carried.get()[0])
+    return spans.tracer() is not None or bool(otel.get_current()) or bool(carried.get()[0])
 
 
 def start_send(task: Task, topic: str) -> tuple[Task, Span | None]:
@@ -106,24 +81,23 @@ def create(task: Task, topic: str) -> Task:
     there is no `send`, which would say that it was sent, but the `create` under the attempt and the attempt's commit.
     """
     task, span = _begin("create", task, topic)
-    if span is not None:
-        span.end()
+    spans.end(span)
     return task
 
 
 def _begin(operation: str, task: Task, topic: str) -> tuple[Task, Span | None]:
     if task.traceparent:
         return task, None
-    used = tracer()
+    used = spans.tracer()
     current = trace.get_current_span().get_span_context()
     if used is None or (current.is_valid and not current.trace_flags.sampled):
         if current.is_valid:
             return inject(task, otel.get_current()), None
         traceparent, tracestate = carried.get()
         return (replace(task, traceparent=traceparent, tracestate=tracestate), None) if traceparent else (task, None)
-    attributes = _attributes(operation, operation, topic, task)
-    span = used.start_span(f"{operation} {topic}", kind=SpanKind.PRODUCER, attributes=attributes)
-    return inject(task, trace.set_span_in_context(span)), span
+    attributes = spans.attributes(operation, operation, topic, task)
+    span = spans.start(used, f"{operation} {topic}", None, SpanKind.PRODUCER, attributes)
+    return (task, None) if span is None else (inject(task, trace.set_span_in_context(span)), span)
 
 
 def start_resend(task: Task, topic: str) -> Span | None:
@@ -139,15 +113,15 @@ def start_resend(task: Task, topic: str) -> Span | None:
     Returns:
         The span to give to `end_send`; None where the task's trace is not sampled, or it has none.
     """
-    used = tracer()
+    used = spans.tracer()
     if used is None:
         return None
     parent = extract(task)
     creation = trace.get_current_span(parent).get_span_context()
     if not creation.is_valid or not creation.trace_flags.sampled:
         return None
-    attributes = _attributes("send", "send", topic, task)
-    return used.start_span(f"send {topic}", parent, SpanKind.CLIENT, attributes, (Link(creation),))
+    attributes = spans.attributes("send", "send", topic, task)
+    return spans.start(used, f"send {topic}", parent, SpanKind.CLIENT, attributes, (Link(creation),))
 
 
 def end_send(span: Span | None, *, partition: int = -1, offset: int = -1, error: BaseException | None = None) -> None:
@@ -159,8 +133,8 @@ def end_send(span: Span | None, *, partition: int = -1, offset: int = -1, error:
     if offset >= 0:
         span.set_attribute("messaging.kafka.offset", offset)
     if error is not None:
-        record_error(span, error)
-    span.end()
+        spans.record_error(span, error)
+    spans.end(span)
 
 
 class Processing:
@@ -189,7 +163,7 @@ class Processing:
     def failed(self, error: BaseException) -> None:
         """Say what became of the attempt, for an error that does not come out of the `with` block."""
         if self._span is not None:
-            record_error(self._span, error)
+            spans.record_error(self._span, error)
 
     def happened(self, event: str) -> None:
         """Say what happened in the attempt that is no failure of it."""
@@ -207,8 +181,8 @@ class Processing:
         """Say that the attempt is over, where it was no `with` block and so was current nowhere."""
         if self._span is not None:
             if error is not None:
-                record_error(self._span, error)
-            self._span.end()
+                spans.record_error(self._span, error)
+            spans.end(self._span)
 
 
 UNTRACED: Final = Processing(None, None, None)
@@ -226,7 +200,7 @@ def process(task: Task, *, topic: str, partition: int, offset: int, group: str, 
         group: consumer group of the worker.
         client_id: of the worker's Kafka consumer.
     """
-    used = tracer()
+    used = spans.tracer()
     if used is None:
         return Processing(None, None, (task.traceparent, task.tracestate)) if task.traceparent else UNTRACED
     parent, links = extract(task), None
@@ -235,15 +209,15 @@ def process(task: Task, *, topic: str, partition: int, offset: int, group: str, 
         if not creation.trace_flags.sampled:
             return Processing(None, parent, None)
         links = (Link(creation),)
-    attributes = _attributes("process", "process", topic, task)
+    attributes = spans.attributes("process", "process", topic, task)
     attributes["messaging.destination.partition.id"] = str(partition)
     attributes["messaging.kafka.offset"] = offset
     attributes["messaging.consumer.group.name"] = group
     attributes["fairlane.task.attempt"] = task.attempt
     if client_id:
         attributes["messaging.client.id"] = client_id
-    span = used.start_span(f"process {topic}", parent, SpanKind.CONSUMER, attributes, links)
-    return Processing(span, trace.set_span_in_context(span, parent), None)
+    span = spans.start(used, f"process {topic}", parent, SpanKind.CONSUMER, attributes, links)
+    return Processing(span, parent if span is None else trace.set_span_in_context(span, parent), None)
 
 
 def begun(task: Task, traceparent: str) -> Task:
@@ -271,7 +245,7 @@ def start_commit(traceparents: Sequence[str], *, group: str, topic: str = "") ->
     Returns:
         The span to give to `end_commit`; None where nothing that is settled is sampled.
     """
-    used = tracer()
+    used = spans.tracer()
     if used is None:
         return None
     sampled = [from_text(text) for text in islice(filter(is_sampled, traceparents), MAX_LINKS)]
@@ -288,47 +262,12 @@ def start_commit(traceparents: Sequence[str], *, group: str, topic: str = "") ->
         attributes["messaging.destination.name"] = topic
     parent = trace.set_span_in_context(NonRecordingSpan(sampled[0]), EMPTY)
     links = [Link(context) for context in sampled]
-    return used.start_span(f"commit {topic}" if topic else "commit", parent, SpanKind.CLIENT, attributes, links)
+    return spans.start(used, f"commit {topic}" if topic else "commit", parent, SpanKind.CLIENT, attributes, links)
 
 
 def end_commit(span: Span | None, error: BaseException | None = None) -> None:
     """The settlement is committed, or aborted for this reason."""
     if span is not None:
         if error is not None:
-            record_error(span, error)
-        span.end()
-
-
-def record_error(span: Span, error: BaseException) -> None:
-    """Set the span's status and `error.type`, and add the exception; one whose text cannot be made is recorded too."""
-    name = error_type(error)
-    span.set_attribute("error.type", name)
-    try:
-        span.record_exception(error)
-        span.set_status(Status(StatusCode.ERROR, str(error)[:500]))
-    except Exception:  # noqa: BLE001 - a __str__ of the user's may do anything
-        span.set_status(Status(StatusCode.ERROR, name))
-
-
-def error_type(error: BaseException) -> str:
-    """The class's full name; of Python's own and of fairlane's the name alone, as in status events and dead letters."""
-    kind = type(error)
-    known = kind.__module__ == "builtins" or kind.__module__.startswith("fairlane.")
-    return kind.__qualname__ if known else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _attributes(name: str, kind: str, topic: str, task: Task) -> dict[str, Any]:
-    attributes: dict[str, Any] = {
-        "messaging.system": "kafka",
-        "messaging.operation.name": name,
-        "messaging.operation.type": kind,
-        "messaging.destination.name": topic,
-        "messaging.message.id": task.id,
-        "fairlane.task.type": task.type,
-        "fairlane.task.priority": task.priority,
-    }
-    if task.replays:
-        attributes["fairlane.task.replays"] = task.replays
-    if task.key:
-        attributes["messaging.kafka.message.key"] = task.key.decode("utf-8", "replace")
-    return attributes
+            spans.record_error(span, error)
+        spans.end(span)
