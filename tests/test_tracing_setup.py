@@ -112,3 +112,27 @@ def test_a_collector_that_does_not_answer_holds_the_end_no_longer_than_the_timeo
         took_s = time.monotonic() - before
     assert done.stdout.split()[-1] == "False"
     assert took_s < 8
+
+
+COMMAND = """
+import time
+from fairlane.topics import tracing, tracing_setup
+from fairlane.topics.task import Task
+with tracing_setup.exported("fairlane-replay"):
+    tracing.end_send(tracing.start_send(Task(id="1", type="t", payload=b"{}"), "shop.p3")[1])
+    began = time.monotonic()
+print(time.monotonic() - began)
+"""
+
+
+def test_what_a_command_traces_has_left_when_it_ends() -> None:
+    with otlp_receiver() as receiver:
+        run(COMMAND, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint)
+        (sent,) = receiver.named("send shop.p3")
+    assert sent.service == "fairlane-replay"
+
+
+def test_a_command_waits_two_seconds_for_a_collector_that_does_not_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        done = run(COMMAND, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}")
+    assert 1.9 < float(done.stdout) < 4

@@ -32,6 +32,9 @@ DEFAULT_SERVICE_NAME: Final = "fairlane"
 FLUSH_S: Final = 5.0
 """How long the end of a process waits for a collector, seconds."""
 
+COMMAND_FLUSH_S: Final = 2.0
+"""The same for a command that somebody waits for."""
+
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _OTLP: Final = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
@@ -78,7 +81,7 @@ def exported(service_name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        shutdown()
+        shutdown(COMMAND_FLUSH_S)
 
 
 def shutdown(timeout_s: float = FLUSH_S) -> bool:
