@@ -22,7 +22,7 @@ _AGAIN_S: Final = 1.0
 def run(per_s: float, say: Callable[[str], None]) -> None:
     """Enqueue about so many tasks a second until interrupted, and say every ten seconds how many there are."""
     tracing_setup.configure()
-    never, enqueued, next_s = Event(), 0, time.monotonic()
+    never, enqueued, next_s = Event(), 0, time.monotonic() + _SAY_EVERY_S
     say(f"enqueuing about {per_s:g} tasks a second in queue {app.queue} at {app.connection.bootstrap}")
     try:
         while True:
