@@ -7,6 +7,7 @@ slow, not dead, and whoever took it for dead would end its transactions.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -53,9 +54,11 @@ class Pulse:
             concurrency=config.concurrency,
             transactional_id=config.transactional_id_prefix,
         )
-        self._producer = Producer(
-            config.connection.producer(linger_ms=0, message_timeout_ms=5_000), logger=librdkafka_log
+        # Without idempotence it has no way to fail for good; one in flight keeps the order all the same.
+        properties = config.connection.producer(
+            linger_ms=0, message_timeout_ms=5_000, enable_idempotence=False, max_in_flight=1
         )
+        self._producer = Producer(properties, logger=librdkafka_log)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fairlane-heartbeat", daemon=True)
 
@@ -68,7 +71,9 @@ class Pulse:
         self._stopping.set()
         self._thread.join(timeout_s)
         self.beat()
-        self._producer.flush(timeout_s)
+        # A producer that failed for good says so here; there is nobody left to hear it.
+        with contextlib.suppress(KafkaException, SystemError):
+            self._producer.flush(timeout_s)
 
     def beat(self) -> None:
         """Say how it is now."""

@@ -147,16 +147,22 @@ class Reader:
     def _turn(self, consumer: Consumer) -> None:
         while self._commands:
             self._commands.popleft()(consumer)
-        message = consumer.poll(self._patience_s())
+        batch = self._poll(consumer)
         self.last_poll = time.monotonic()
-        # poll and then drain what is there: consume(n, t) alone waits for n or t.
-        batch = [message, *consumer.consume(BATCH_MAX, 0)] if message is not None else []
         # Before anything of the batch is handed on: an outcome that no lease holds yet would be dropped as a stale one.
         self.lease = self._assignment.lease(consumer.consumer_group_metadata())
         self._take(batch, consumer)
         if not self._draining:
             self._regulate(consumer)
         self._feed.begin_when(self._intake.caught_up)
+
+    def _poll(self, consumer: Consumer) -> list[Message]:
+        try:
+            # poll and then drain what is there: consume(n, t) alone waits for n or t.
+            message = consumer.poll(self._patience_s())
+            return [message, *consumer.consume(BATCH_MAX, 0)] if message is not None else []
+        except KafkaException as error:
+            raise ConsumerLost(f"the consumer was lost: {error}") from error
 
     def _patience_s(self) -> float:
         if self._draining:

@@ -6,6 +6,7 @@ is the only place that calls the transactional producer.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -155,6 +156,9 @@ class TransactionalProducer:
         except _MustAbort as cause:
             self._call(Call.ABORT, partial(self._producer.abort_transaction, CALL_TIMEOUT_S))
             raise Aborted(str(cause), tuple(self._refusals), tuple(self._late)) from None
+        except (KafkaException, SystemError) as error:
+            # Flush and poll raise a fatal error when they are the first to hear of it.
+            raise ProducerGivenUp(f"the producer failed for good: {error}") from error
 
     def _await_delivery(self) -> None:
         # The commit would wait too, but behind a refused record those of its partition wait until they time out.
@@ -164,8 +168,9 @@ class TransactionalProducer:
 
     def close(self) -> None:
         """Drop what is queued; a transaction that is open is aborted by the broker in time."""
-        self._producer.purge()
-        self._producer.flush(1.0)
+        with contextlib.suppress(KafkaException, SystemError):
+            self._producer.purge()
+            self._producer.flush(1.0)
 
     def _produce(self, index: int, record: Record) -> None:
         arguments: dict[str, Any] = {"headers": list(record.headers)} if record.headers else {}
@@ -206,6 +211,9 @@ class TransactionalProducer:
             try:
                 method()
                 return
+            except SystemError as error:
+                # confluent-kafka 2.16 goes on calling back after it has an exception of a fatal error to raise.
+                raise ProducerGivenUp(f"{call.value}: the producer failed for good") from error
             except KafkaException as error:
                 found = flags(error)
                 follows = after(call, found, open_s=time.monotonic() - self._began)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from kafka_client_fakes import FakeConsumer, end_of_partition, failure, message
 from worker_parts import NOW_MS, config
 
@@ -178,6 +178,17 @@ def test_a_consumer_that_can_do_no_more_is_made_anew(code: int) -> None:
     bench = Bench()
     with pytest.raises(ConsumerLost):
         bench.take(failure(code))
+
+
+def test_a_consumer_whose_poll_raises_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+
+    def poll(_timeout: float) -> None:
+        raise KafkaException(KafkaError(KafkaError._FATAL))
+
+    monkeypatch.setattr(bench.consumer, "poll", poll)
+    with pytest.raises(ConsumerLost):
+        bench.turn()
 
 
 def test_an_error_that_passes_is_only_said() -> None:

@@ -39,8 +39,14 @@ class FakeProducer:
 
     def _call(self, name: str) -> None:
         self.calls.append(name)
+        self._fail(name)
+
+    def _fail(self, name: str) -> None:
         if self.fails.get(name):
             raise self.fails[name].pop(0)
+
+    def purge(self) -> None:
+        self._fail("purge")
 
     def init_transactions(self, _timeout: float) -> None:
         self._call("init")
@@ -59,6 +65,7 @@ class FakeProducer:
 
     def flush(self, _timeout: float) -> int:
         """What is left; behind a refused record, and only there, something is."""
+        self._fail("flush")
         if not self.waits_behind:
             return 0
         reports, self._reports = self._reports, []
@@ -139,6 +146,37 @@ def test_a_fatal_error_gives_the_producer_up(name: str) -> None:
     with pytest.raises(ProducerGivenUp):
         producer.run(RECORDS, OFFSETS, LEASE)
     assert "abort" not in inner.calls
+
+
+@pytest.mark.parametrize("name", ["flush", "poll"])
+@pytest.mark.parametrize(
+    "error", [raised(KafkaError._FENCED, fatal=True), SystemError("a result with an exception set")]
+)
+def test_a_fatal_error_that_a_flush_or_a_poll_hears_of_first_gives_the_producer_up(
+    name: str, error: BaseException
+) -> None:
+    producer, inner = make()
+    inner.fails[name] = [error]
+    if name == "poll":
+        inner.fails["produce"] = [BufferError()]
+    with pytest.raises(ProducerGivenUp):
+        producer.run(RECORDS, OFFSETS, LEASE)
+
+
+@pytest.mark.parametrize("name", ["begin", "offsets", "commit"])
+def test_a_call_that_the_client_stumbles_over_gives_the_producer_up(name: str) -> None:
+    """confluent-kafka raises what a fatal error left behind as a SystemError."""
+    producer, inner = make()
+    inner.fails[name] = [SystemError("returned a result with an exception set")]
+    with pytest.raises(ProducerGivenUp):
+        producer.run(RECORDS, OFFSETS, LEASE)
+
+
+@pytest.mark.parametrize("name", ["purge", "flush"])
+def test_a_producer_that_failed_for_good_can_be_closed(name: str) -> None:
+    producer, inner = make()
+    inner.fails[name] = [SystemError("returned NULL without setting an exception")]
+    producer.close()
 
 
 def test_an_abort_that_fails_gives_the_producer_up() -> None:
