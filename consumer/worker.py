@@ -73,6 +73,7 @@ class Worker:
         self._version = version
         self._handler_count = len(handlers)
         self._shutdown = Shutdown()
+        self._grace_s = config.grace_s
         self._threads = Threads()
         self._meter = Meter(config.concurrency)
         self._attempts = Attempts(config, handlers, middleware, self._threads)
@@ -124,8 +125,14 @@ class Worker:
         _logger.info("ended with exit code %d", self._shutdown.exit_code)
         return self._shutdown.exit_code
 
-    def stop(self) -> None:
-        """Ask it to end in good order; any thread."""
+    def stop(self, grace_s: float | None = None) -> None:
+        """Ask it to end in good order; any thread.
+
+        Args:
+            grace_s: how long running attempts may go on, seconds; at most, and by default, what is configured.
+        """
+        if grace_s is not None:
+            self._grace_s = min(self._grace_s, grace_s)
         if self.loop is not None:
             with contextlib.suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._asked)
@@ -141,7 +148,7 @@ class Worker:
             _logger.warning("ending at once; what runs will be run again")
             # Nothing that runs is settled, so nothing is lost; the clean flag is not written, so it is looked into.
             os._exit(128 + number)
-        _logger.info("ending: what runs may end within %g s; a second signal ends at once", self.config.grace_s)
+        _logger.info("ending: what runs may end within %g s; a second signal ends at once", self._grace_s)
         self._asked()
 
     def _asked(self) -> None:
@@ -185,10 +192,10 @@ class Worker:
             await asyncio.to_thread(self._engine.stop, SETTLE_TIMEOUT_S)
             return
         self._engine.reader.drain()
-        quiet = await self._executor.drain(self.config.grace_s)
+        quiet = await self._executor.drain(self._grace_s)
         phase = self._shutdown.on(Event.QUIET if quiet else Event.GRACE_OVER)
         if phase is Phase.CUTTING:
-            _logger.warning("the grace of %g s is over: handing back what still runs", self.config.grace_s)
+            _logger.warning("the grace of %g s is over: handing back what still runs", self._grace_s)
             quiet = await self._executor.hand_back(CUT_PATIENCE_S)
             self._shutdown.on(Event.QUIET if quiet else Event.GRACE_OVER)
         settled = await asyncio.to_thread(self._engine.stop, SETTLE_TIMEOUT_S)

@@ -30,6 +30,7 @@ CORE = (
     "consumer/settlement.py",
     "consumer/suspects.py",
     "consumer/linger.py",
+    "consumer/restarts.py",
     "consumer/shutdown.py",
     "topics/plan.py",
     "topics/wire.py",

@@ -1,14 +1,20 @@
-"""`fairlane worker`: run the tasks of a queue until told to stop."""
+"""`fairlane worker`: run the tasks of a queue until told to stop, in one process or in several that are supervised.
+
+Invariant: the workers of a pool are started by this same command, with the options that the pool was given.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
 
 from fairlane import logs
+from fairlane.app import Fairlane
 from fairlane.cli.app_loading import load_app
 from fairlane.cli.options import (
     LogFormatOption,
@@ -18,7 +24,10 @@ from fairlane.cli.options import (
     QueueUrlOption,
     parse_properties,
 )
+from fairlane.consumer.config import default_worker_name
 from fairlane.settings import Settings
+from fairlane.supervised import Line
+from fairlane.supervisor import Supervisor
 from fairlane.topics import tracing_setup
 from fairlane.topics.connection import parse_queue_url
 from fairlane.topics.errors import FairlaneError, UsageError
@@ -29,6 +38,10 @@ def worker(
     workers: Annotated[
         int | None, typer.Option("--workers", "-w", min=1, metavar="N", help="Tasks that run at once.")
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option("--processes", min=1, metavar="N", help="Worker processes; more than one are supervised."),
+    ] = None,
     queue: QueueOption = "",
     queue_url: QueueUrlOption = "",
     properties: PropertyOption = None,
@@ -38,18 +51,22 @@ def worker(
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="The worker's name; host and pid if not.")] = "",
     instance_id: Annotated[
         str | None,
-        typer.Option("--instance-id", metavar="ID", help="Static membership, for a supervised worker."),
+        typer.Option("--instance-id", metavar="ID", help="Static membership, for a worker that comes back soon."),
     ] = None,
     log_format: LogFormatOption = None,
     log_level: LogLevelOption = None,
+    line: Annotated[int | None, typer.Option("--supervised", hidden=True)] = None,
 ) -> None:
-    """Run the tasks of an app's queue. Ctrl-C or SIGTERM ends it in good order; a second one ends it at once."""
+    """Run the tasks of an app's queue. Ctrl-C or SIGTERM ends it in good order; a second one ends it at once.
+
+    With --processes N, N workers NAME-0, NAME-1, … run them; one that dies is started again. A pool with a --name of
+    its own keeps its partitions when it is back within the session timeout.
+    """
+    supervisor = Line(line) if line is not None else None
     said = Settings().with_options(log_format=log_format, log_level=log_level)
     # Before the app's module is imported: what it logs is logged likewise.
     logs.configure(said.log_format, said.log_level)
     tracing_setup.configure()
-    from fairlane.working import worker_of
-
     found = load_app(app)
     named = queue or (parse_queue_url(queue_url)[1] if queue_url else "")
     if named and named != found.queue:
@@ -58,18 +75,34 @@ def worker(
         queue_url=queue_url or None,
         kafka=parse_properties(properties or ()) or None,
         workers=workers,
+        processes=processes,
         grace_s=grace_s,
         instance_id=instance_id,
     )
-    found.use_settings(settings)
-    working = worker_of(found, **({"worker": name} if name else {}))
+    if settings.processes > 1 and supervisor is None:
+        given = {"--workers": workers, "--queue": queue or None, "--queue-url": queue_url or None, "--grace": grace_s}
+        given |= {"--log-format": log_format, "--log-level": log_level}
+        code = _pool(app, settings, name, given, properties or ())
+    else:
+        found.use_settings(settings)
+        code = _work(found, name, supervisor)
+    raise typer.Exit(code)
+
+
+def _work(app: Fairlane, name: str, supervisor: Line | None) -> int:
+    """One worker, in this process; returns the exit code."""
+    from fairlane.working import worker_of
+
+    working = worker_of(app, **({"worker": name} if name else {}))
 
     async def run() -> int:
         working.handle_signals()
+        if supervisor is not None:
+            supervisor.attach(working.ready, working.stop)
         return await working.run()
 
     try:
-        code = asyncio.run(run())
+        return asyncio.run(run())
     except FairlaneError:
         raise
     except Exception as error:
@@ -77,7 +110,26 @@ def worker(
         if os.environ.get("FAIRLANE_DEBUG"):
             raise
         typer.secho(f"fairlane: the worker failed: {type(error).__name__}: {error}", err=True, fg=typer.colors.RED)
-        code = 1
+        return 1
     finally:
         tracing_setup.shutdown()
-    raise typer.Exit(code)
+
+
+def _pool(app: str, settings: Settings, name: str, given: Mapping[str, object], properties: Sequence[str]) -> int:
+    """Several workers, each by this command with the options that were given; returns the exit code."""
+    tracing_setup.shutdown()
+    pool = name or default_worker_name()
+    names = [f"{pool}-{slot}" for slot in range(settings.processes)]
+    # -P: nothing in the current directory may pass for fairlane; `load_app` makes it importable after that.
+    command = [sys.executable, "-P", "-m", "fairlane", "worker", app, "--processes", "1"]
+    command += [part for option, value in given.items() if value is not None for part in (option, str(value))]
+    command += [part for each in properties for part in ("-X", each)]
+    # A member that comes back keeps its partitions, and one that does not holds them back from others for as long as
+    # a session may be silent: only a pool whose name a later start will have again is worth that.
+    static = settings.instance_id or name
+
+    def command_of(slot: int, line: int) -> list[str]:
+        instance = ["--instance-id", f"{static}-{slot}"] if static else []
+        return [*command, "--name", names[slot], *instance, "--supervised", str(line)]
+
+    return Supervisor(names, command_of, grace_s=settings.grace_s, log_format=settings.log_format).run()
