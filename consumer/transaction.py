@@ -7,6 +7,7 @@ is the only place that calls the transactional producer.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from fairlane.consumer.assignment import Lease
+from fairlane.consumer.bounded_call import BoundedCaller, CallLost
 from fairlane.consumer.ledger import OffsetToCommit
 from fairlane.consumer.settle_records import Record
 from fairlane.consumer.settlement import TRANSACTION_TIMEOUT_S, Call, ErrorFlags, Next, Refusal, after
@@ -23,6 +25,8 @@ from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
 
 CALL_TIMEOUT_S: Final = 10.0
+GRACE_S: Final = 5.0
+"""How much longer than its timeout a call may take before it is lost."""
 FLUSH_S: Final = 0.05
 BACKOFF_S: Final = 0.1
 _REFUSED_FOR_GOOD: Final = frozenset(
@@ -104,6 +108,8 @@ class TransactionalProducer:
         self._refusals: list[Refusal] = []
         self._late: list[Refusal] = []
         self._began = 0.0
+        self._caller = BoundedCaller("fairlane-transaction")
+        self._lost = False
 
     def init(self) -> None:
         """Register the id; retries until Kafka answers.
@@ -113,7 +119,7 @@ class TransactionalProducer:
         """
         while True:
             try:
-                self._producer.init_transactions(CALL_TIMEOUT_S)
+                self._bounded(partial(self._producer.init_transactions, CALL_TIMEOUT_S))
                 return
             except KafkaException as error:
                 found = flags(error)
@@ -168,9 +174,21 @@ class TransactionalProducer:
 
     def close(self) -> None:
         """Drop what is queued; a transaction that is open is aborted by the broker in time."""
+        if self._lost:
+            return
+        self._caller.close()
         with contextlib.suppress(KafkaException, SystemError):
             self._producer.purge()
             self._producer.flush(1.0)
+
+    def _bounded(self, method: Callable[[], Any]) -> None:
+        try:
+            self._caller.call(method, CALL_TIMEOUT_S + GRACE_S)
+        except CallLost as lost:
+            self._lost = True
+            # Its end would wait for the call that is lost: it is never to be destroyed, not even with the process.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
+            raise ProducerGivenUp(f"a call to Kafka does not return: {lost}") from lost
 
     def _produce(self, index: int, record: Record) -> None:
         arguments: dict[str, Any] = {"headers": list(record.headers)} if record.headers else {}
@@ -209,7 +227,7 @@ class TransactionalProducer:
         while True:
             tries += 1
             try:
-                method()
+                self._bounded(method)
                 return
             except SystemError as error:
                 # confluent-kafka 2.16 goes on calling back after it has an exception of a fatal error to raise.

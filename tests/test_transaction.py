@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -224,6 +225,19 @@ def test_a_record_that_is_refused_for_good_names_its_outcome(code: int) -> None:
     (refusal,) = aborted.value.refusals
     assert (refusal.outcome, refusal.topic, refusal.code) == (1, "shop.replies", KafkaError(code).name())
     assert inner.calls[-1] == "abort"
+
+
+def test_a_call_that_never_returns_gives_the_producer_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Librdkafka may ignore the timeout of a call after a broker was restarted."""
+    producer, inner = make()
+    forever = threading.Event()
+    monkeypatch.setattr(transaction, "CALL_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(transaction, "GRACE_S", 0.02)
+    monkeypatch.setattr(inner, "commit_transaction", lambda _timeout: forever.wait())
+    with pytest.raises(ProducerGivenUp, match="does not return"):
+        producer.run(RECORDS, OFFSETS, LEASE)
+    producer.close()
+    forever.set()
 
 
 def test_what_waits_behind_a_refused_record_is_not_waited_for() -> None:
