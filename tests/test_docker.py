@@ -104,6 +104,22 @@ def test_the_life_of_a_task_is_in_the_viewer(project: ComposeProject, census: Ce
     eventually(lambda: wanted <= set(project.traces(task.trace_id)), f"trace {task.trace_id} has {wanted}", 30)
 
 
+def test_the_workers_go_on_after_kafka_was_restarted(project: ComposeProject, census: Census) -> None:
+    """While tasks come in one by one, so that at any moment a settlement is under way."""
+    before = len(census.ends())
+    project.compose("start", "producer")
+    eventually(lambda: len(census.ends()) >= before + ENOUGH, f"{ENOUGH} more tasks ended", 60)
+    project.compose("restart", "kafka")
+    eventually(lambda: project.containers("kafka")[0]["State"]["Health"]["Status"] == "healthy", "Kafka is up", 60)
+    sent = enqueue(project, ENOUGH)
+    project.compose("stop", "producer")
+    enqueued = census.enqueued()
+    assert sent <= enqueued.keys()
+    eventually(lambda: enqueued.keys() <= census.ends().keys(), "every task that was enqueued ended", 90)
+    ends = census.ends()
+    assert all(len(ends[task_id]) == 1 for task_id in enqueued)
+
+
 def test_a_worker_that_is_stopped_drains(project: ComposeProject) -> None:
     running = {container["Id"] for container in project.containers("worker")}
     project.compose("stop", "worker")
