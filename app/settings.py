@@ -102,6 +102,10 @@ class Settings(BaseSettings):
         keep_s: how long settled records stay for replay, seconds; `none` is for ever.
         no_handler_s: how long a task waits for a worker that has its handler, seconds.
         worker_lost_max: after how many workers died while they ran a task it is dead.
+        health_port: where a worker answers `/livez` and `/readyz`; 0 is any port that is free; by default nowhere. The
+            workers of a pool answer at this port and those that follow it.
+        health_host: the address that it listens on.
+        loop_blocked_s: how long an `async def` handler may hold up the event loop before the log names it, seconds.
         log_format: `text` or `json`.
         log_level: the least that is logged.
 
@@ -139,6 +143,9 @@ class Settings(BaseSettings):
     keep_s: Annotated[float | None, BeforeValidator(_or_none)] = 7 * 86_400.0
     no_handler_s: float = Field(3_600.0, ge=0)
     worker_lost_max: int = Field(3, ge=2)
+    health_port: int | None = Field(None, ge=0, le=65_535)
+    health_host: str = "127.0.0.1"
+    loop_blocked_s: float = Field(1.0, gt=0)
     log_format: LogFormat = "text"
     log_level: str = "info"
 

@@ -41,6 +41,9 @@ def worker_config(names: QueueNames, settings: Settings, **overrides: Any) -> Wo
         "keep_s": settings.keep_s,
         "no_handler_s": settings.no_handler_s,
         "worker_lost_max": settings.worker_lost_max,
+        "health_port": settings.health_port,
+        "health_host": settings.health_host,
+        "loop_blocked_s": settings.loop_blocked_s,
     }
     return WorkerConfig(settings.connection, names.queue, **(values | overrides))
 

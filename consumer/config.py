@@ -49,6 +49,9 @@ class WorkerConfig:
         keep_s: how long settled records stay in lanes and tiers for replay before they are deleted, seconds; None is
             for ever.
         trim_period_s: how often it is looked at, seconds.
+        health_port: where `/livez` and `/readyz` are answered; 0 is any port that is free, None is nowhere.
+        health_host: the address that it listens on.
+        loop_blocked_s: how long a handler may hold up the event loop before it is called blocked, seconds.
         start_wait_s: how long a fresh worker reads ahead at most before it starts the first task, seconds.
     """
 
@@ -71,6 +74,9 @@ class WorkerConfig:
     worker_lost_max: int = 3
     keep_s: float | None = 7 * 86_400.0
     trim_period_s: float = 600.0
+    health_port: int | None = None
+    health_host: str = "127.0.0.1"
+    loop_blocked_s: float = 1.0
     start_wait_s: float = 0.5
     start: str = field(default_factory=new_id)
 

@@ -12,8 +12,9 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Any, Final
 
 from confluent_kafka import KafkaException, Producer
 
@@ -29,7 +30,6 @@ PERIOD_S: Final = 1.0
 LONG_MS: Final = 500
 """A task that has been running for so long is listed."""
 LISTED_MAX: Final = 200
-HostState = Literal["starting", "running", "draining", "stopped"]
 
 
 class Pulse:
@@ -59,6 +59,8 @@ class Pulse:
             linger_ms=0, message_timeout_ms=5_000, enable_idempotence=False, max_in_flight=1
         )
         self._producer = Producer(properties, logger=librdkafka_log)
+        self.acknowledged_s: float | None = None
+        """When Kafka last acknowledged one, on the monotonic clock; None if it never has."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fairlane-heartbeat", daemon=True)
 
@@ -79,13 +81,17 @@ class Pulse:
         """Say how it is now."""
         try:
             beat = self._look(self._fixed)
-            self._producer.produce(self._topic, events.encode(beat), self._key)
+            self._producer.produce(self._topic, events.encode(beat), self._key, on_delivery=self._delivered)
             self._producer.poll(0)
         except (BufferError, KafkaException) as error:
             _logger.debug("no heartbeat: %s", error)
         except Exception:
             # A worker that falls silent is taken for dead: the next one may succeed.
             _logger.exception("no heartbeat")
+
+    def _delivered(self, error: Any, _message: Any) -> None:
+        if error is None:
+            self.acknowledged_s = time.monotonic()
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -69,11 +69,12 @@ class Reader:
         self._draining = False
         self._thread = threading.Thread(target=self._run, name="fairlane-reader", daemon=True)
         self.lease: Lease = NO_LEASE
-        self.last_poll = time.monotonic()
+        self.last_poll = self.held_since = time.monotonic()
         self.rejoins = 0
 
     def start(self) -> None:
         """Start the thread."""
+        self.last_poll = self.held_since = time.monotonic()
         self._thread.start()
 
     def drain(self) -> None:
@@ -261,6 +262,7 @@ class Reader:
             consumer.pause(paused)
         if resumed:
             consumer.resume(resumed)
+        self.held_since = time.monotonic()
         _logger.info("assigned %d partitions", len(partitions), extra={"held": len(self._assignment.held)})
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -292,6 +294,7 @@ class Reader:
     def _leave(self, going: list[Partition], closing: list[Assigned]) -> None:
         """The barrier: after this no transaction is open that could send offsets of what left."""
         self._assignment.gone(going)
+        self.held_since = time.monotonic()
         self._intake.gone(closing)
         self.lease = self._assignment.lease(self.lease.metadata)
         self._settler.post(to_settler.Dropped(tuple(closing)))

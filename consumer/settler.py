@@ -90,6 +90,8 @@ class Settler:
         self._thread = threading.Thread(target=self._run, name="fairlane-settler", daemon=True)
         self.progress: Mapping[Assigned, Progress] = MappingProxyType({})
         self.last_commit: float = time.monotonic()
+        self.moved_s: float = self.last_commit
+        """When a settlement went through, or nothing was left to settle; on the monotonic clock."""
         self._counting = threading.Lock()
         self.backlog = 0
         """Outcomes that wait or are being settled."""
@@ -159,6 +161,7 @@ class Settler:
         self._producer.init()
 
     def _round(self) -> bool:
+        self.moved_s = time.monotonic()
         if not self._bell.wait(WATERMARK_DELAY_S) and not self._ledger.has_news:
             return True
         # A handful of messages after a quiet time is somebody waiting for an answer, not a batch that gathers.
@@ -276,7 +279,7 @@ class Settler:
             records = [(index, record) for index, each in enumerate(batch) for record in self._of(each, lease)]
             began = time.monotonic()
             self._write(records, offsets, lease, [each.outcome for each in ours])
-            self.last_commit = time.monotonic()
+            self.last_commit = self.moved_s = time.monotonic()
             self._linger.observe(self.last_commit - began)
             self._ledger.committed(offsets, open_still)
             self.progress = self._ledger.progress()

@@ -23,12 +23,14 @@ from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.engine import Engine
 from fairlane.consumer.executor import Executor
 from fairlane.consumer.handlers import Handlers, Middleware
+from fairlane.consumer.health import State
 from fairlane.consumer.heartbeat import Pulse
 from fairlane.consumer.meter import Meter
 from fairlane.consumer.shutdown import Event, Phase, Shutdown
 from fairlane.consumer.takeover import TakeOver
 from fairlane.consumer.threads import Threads
 from fairlane.consumer.trimming import Trimming
+from fairlane.consumer.vitals import Vitals
 from fairlane.topics.check import check_queue
 from fairlane.topics.clock import now_ms
 from fairlane.topics.difference import grouped
@@ -81,6 +83,8 @@ class Worker:
         self._executor = Executor(
             config, self._engine.feed, self._attempts, self._engine.settler, self._meter, on_crash=self._crashed
         )
+        self._pulse: Pulse | None = None
+        self.vitals = Vitals(config, self._engine, self._state, self._acknowledged_s)
         self._stop = asyncio.Event()
         self.loop: asyncio.AbstractEventLoop | None = None
         self._crash: BaseException | None = None
@@ -91,16 +95,23 @@ class Worker:
         """Work until `stop` is called; returns the exit code of the CLI's contract.
 
         Raises:
-            FairlaneError: it cannot start: Kafka does not answer, the queue is broken.
+            FairlaneError: it cannot start: Kafka does not answer, the queue is broken, its health port is taken.
             BaseException: what a thread of the worker failed with.
         """
         self.loop = asyncio.get_running_loop()
+        self.vitals.start()
+        try:
+            return await self._work()
+        finally:
+            await asyncio.to_thread(self.vitals.close)
+
+    async def _work(self) -> int:
         await asyncio.to_thread(self._check)
         async with self._lifespan():
             self._engine.start()
             take_over = TakeOver(self.config)
             take_over.start()
-            pulse = Pulse(self.config, self._version, self._look)
+            pulse = self._pulse = Pulse(self.config, self._version, self._look)
             pulse.start()
             trimming = asyncio.create_task(self._trim(take_over), name="fairlane-trimming")
             self._executor.start()
@@ -206,6 +217,14 @@ class Worker:
         else:
             self._shutdown.on(Event.SETTLED if settled else Event.UNSETTLED)
 
+    def _state(self) -> State:
+        if self._shutdown.phase is Phase.RUNNING and not self.ready.is_set():
+            return "starting"
+        return _STATES[self._shutdown.phase]
+
+    def _acknowledged_s(self) -> float | None:
+        return self._pulse.acknowledged_s if self._pulse is not None else None
+
     def _look(self, fixed: Heartbeat) -> Heartbeat:
         moment_ms = now_ms()
         feed, running = self._engine.feed, self._executor.running
@@ -235,7 +254,7 @@ class Worker:
         )
 
 
-_STATES: Final[dict[Phase, heartbeat.HostState]] = {
+_STATES: Final[dict[Phase, State]] = {
     Phase.RUNNING: "running",
     Phase.DRAINING: "draining",
     Phase.CUTTING: "draining",

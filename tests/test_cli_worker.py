@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 from working_queue import working_queue
+
+from fairlane.cli import worker as command
+from fairlane.settings import Settings
 
 NOWHERE = "kafka://127.0.0.1:9/shop"
 
@@ -93,3 +98,73 @@ def test_a_queue_whose_lane_loses_data_is_refused_with_exit_code_4(folder: Path,
     assert done.returncode == 4, done.stderr
     assert lane in done.stderr
     assert "retention.ms" in done.stderr
+
+
+@pytest.mark.kafka
+def test_check_says_what_a_worker_would_start_with_and_joins_nothing(folder: Path, kafka: str) -> None:
+    with working_queue(kafka) as made:
+        queue = made.names.queue
+        (folder / "shop_tasks.py").write_text(
+            f"from fairlane import Fairlane\napp = Fairlane({queue!r})\n"
+            "@app.task(timeout_s=3)\nasync def send() -> None: ...\n"
+            "@app.task(concurrency=2)\ndef resize() -> None: ...\n"
+        )
+        done = worker(folder, "shop_tasks:app", "--check", url=f"kafka://{kafka}")
+        groups = AdminClient({"bootstrap.servers": kafka}).list_consumer_groups().result(10).valid
+        assert made.names.group not in {group.group_id for group in groups}
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert f"shop_tasks:app, queue {queue}, 10 tasks at once" in said
+    assert "resize def, on a thread, 2 at once send async def, timeout 3 s" in said
+    assert f"{queue}.p5 (weight 16)" in said
+    assert "tiers 1s, 5s, 1m, 10m, 2h, 1d" in said
+    assert f"kafka {kafka} answers" in said
+    assert "A worker would start." in said
+
+
+@pytest.mark.kafka
+def test_check_of_a_queue_that_was_not_made_is_exit_code_4(folder: Path, kafka: str, queue: str) -> None:
+    source = (folder / "shop_tasks.py").read_text()
+    (folder / "shop_tasks.py").write_text(source.replace("'shop'", repr(queue)))
+    done = worker(folder, "shop_tasks:app", "--check", url=f"kafka://{kafka}")
+    assert done.returncode == 4, done.stderr
+    assert f"fairlane topics create --queue {queue}" in done.stderr
+
+
+def test_check_without_kafka_is_exit_code_3(folder: Path) -> None:
+    done = worker(folder, "shop_tasks:app", "--check")
+    assert done.returncode == 3, done.stderr
+    assert "work" in done.stdout, "what was found before that is said"
+
+
+def test_check_of_an_app_without_handlers_is_exit_code_2(folder: Path) -> None:
+    (folder / "empty_tasks.py").write_text("from fairlane import Fairlane\napp = Fairlane('shop')\n")
+    done = worker(folder, "empty_tasks:app", "--check")
+    assert done.returncode == 2, done.stderr
+    assert "has no handlers" in done.stderr
+
+
+def test_a_health_port_that_is_taken_is_exit_code_2(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = worker(folder, "shop_tasks:app", "--health-port", str(taken.getsockname()[1]))
+    assert done.returncode == 2, done.stderr
+    assert "--health-port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("port", "ports"), [(8080, ["8080", "8081"]), (0, ["0", "0"])])
+def test_every_worker_of_a_pool_answers_at_a_health_port_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, port: int, ports: list[str]
+) -> None:
+    commands: list[list[str]] = []
+
+    class Pool:
+        def __init__(self, names: list[str], command_of: Callable[[int, int], list[str]], **_: object) -> None:
+            commands.extend(command_of(slot, 9) for slot in range(len(names)))
+
+        def run(self) -> int:
+            return 0
+
+    monkeypatch.setattr(command, "Supervisor", Pool)
+    assert command._pool("shop_tasks:app", Settings(processes=2, health_port=port), "", {}, ()) == 0
+    assert [each[each.index("--health-port") + 1] for each in commands] == ports

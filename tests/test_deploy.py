@@ -123,6 +123,17 @@ def test_nobody_kills_a_worker_that_is_still_draining(compose: dict[str, Any], w
     assert worker["template"]["spec"]["terminationGracePeriodSeconds"] > int(base_settings()["FAIRLANE_GRACE_S"])
 
 
+def test_a_workers_health_is_asked_where_it_answers(compose: dict[str, Any], worker: dict[str, Any]) -> None:
+    assert compose["worker"]["healthcheck"]["test"] == ["CMD", "fairlane", "health"]
+    assert compose["worker"]["environment"]["FAIRLANE_HEALTH_PORT"]
+    (container,) = worker["template"]["spec"]["containers"]
+    told = {entry["name"]: entry["value"] for entry in container["env"]}
+    (port,) = container["ports"]
+    assert told == {"FAIRLANE_HEALTH_PORT": str(port["containerPort"]), "FAIRLANE_HEALTH_HOST": "0.0.0.0"}
+    for probe, path in (("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
+        assert container[probe]["httpGet"] == {"path": path, "port": port["name"]}
+
+
 def test_a_killed_worker_is_noticed_soon_under_compose(compose: dict[str, Any]) -> None:
     kafka = compose["kafka"]["environment"]
     assert kafka["KAFKA_GROUP_CONSUMER_SESSION_TIMEOUT_MS"] <= 6_000

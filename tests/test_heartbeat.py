@@ -24,10 +24,11 @@ class FakeProducer:
         self.fails: list[BaseException] = []
         self.beaten = threading.Event()
 
-    def produce(self, topic: str, value: bytes, key: bytes) -> None:
+    def produce(self, topic: str, value: bytes, key: bytes, on_delivery: Any) -> None:
         if self.fails:
             raise self.fails.pop()
         self.beats.append((topic, events.decode_heartbeat(value), key))
+        on_delivery(None, None)
         if len(self.beats) >= 3:
             self.beaten.set()
 
@@ -55,6 +56,7 @@ def test_it_says_who_the_worker_is_and_how_it_is_now() -> None:
     assert (topic, key) == ("shop.workers", b"w1")
     assert beat is not None
     assert (beat.worker, beat.version, beat.concurrency, beat.running, beat.at_ms) == ("w1", "1.2", 10, 3, 7)
+    assert made.acknowledged_s is not None
     assert beat.transactional_id == "fairlane-shop-w1-s1", "whoever takes it over must know it"
 
 

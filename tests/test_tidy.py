@@ -32,6 +32,8 @@ CORE = (
     "consumer/linger.py",
     "consumer/restarts.py",
     "consumer/shutdown.py",
+    "consumer/health.py",
+    "consumer/stall.py",
     "topics/plan.py",
     "topics/wire.py",
     "topics/headers.py",

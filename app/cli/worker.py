@@ -53,6 +53,17 @@ def worker(
         str | None,
         typer.Option("--instance-id", metavar="ID", help="Static membership, for a worker that comes back soon."),
     ] = None,
+    health_port: Annotated[
+        int | None,
+        typer.Option("--health-port", min=0, max=65_535, metavar="PORT", help="Answer /livez and /readyz there."),
+    ] = None,
+    health_host: Annotated[
+        str | None,
+        typer.Option("--health-host", metavar="HOST", show_default="127.0.0.1", help="The address of the health port."),
+    ] = None,
+    only_check: Annotated[
+        bool, typer.Option("--check", help="Look at the app, its settings and its queue, say what is found, and end.")
+    ] = False,
     log_format: LogFormatOption = None,
     log_level: LogLevelOption = None,
     line: Annotated[int | None, typer.Option("--supervised", hidden=True)] = None,
@@ -78,7 +89,12 @@ def worker(
         processes=processes,
         grace_s=grace_s,
         instance_id=instance_id,
+        health_port=health_port,
+        health_host=health_host,
     )
+    if only_check:
+        _check(app, found, settings)
+        return
     if settings.processes > 1 and supervisor is None:
         given = {"--workers": workers, "--queue": queue or None, "--queue-url": queue_url or None, "--grace": grace_s}
         given |= {"--log-format": log_format, "--log-level": log_level}
@@ -87,6 +103,14 @@ def worker(
         found.use_settings(settings)
         code = _work(found, name, supervisor)
     raise typer.Exit(code)
+
+
+def _check(target: str, app: Fairlane, settings: Settings) -> None:
+    from fairlane.cli.worker_check import check
+    from fairlane.working import worker_config
+
+    app.use_settings(settings)
+    check(target, app, worker_config(app.names, settings, lanes=app.lanes))
 
 
 def _work(app: Fairlane, name: str, supervisor: Line | None) -> int:
@@ -130,6 +154,11 @@ def _pool(app: str, settings: Settings, name: str, given: Mapping[str, object], 
 
     def command_of(slot: int, line: int) -> list[str]:
         instance = ["--instance-id", f"{static}-{slot}"] if static else []
-        return [*command, "--name", names[slot], *instance, "--supervised", str(line)]
+        health = []
+        if settings.health_port is not None:
+            # Each answers at a port of its own.
+            port = settings.health_port + slot if settings.health_port else 0
+            health = ["--health-port", str(port), "--health-host", settings.health_host]
+        return [*command, "--name", names[slot], *instance, *health, "--supervised", str(line)]
 
     return Supervisor(names, command_of, grace_s=settings.grace_s, log_format=settings.log_format).run()
