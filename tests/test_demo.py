@@ -77,9 +77,10 @@ def playing(temporary: Path, *arguments: str, **environ: str) -> Iterator[tuple[
     ) as demo:
         try:
             assert demo.stdout is not None
-            for line in demo.stdout:
-                if WORKERS_RUN in line:
-                    break
+            seen: list[str] = []
+            while WORKERS_RUN not in "".join(seen[-1:]):
+                seen.append(demo.stdout.readline())
+                assert seen[-1], f"it ended early: {seen} {demo.communicate()}"
             yield demo, mark
         finally:
             demo.kill()
@@ -155,9 +156,11 @@ def test_a_signal_ends_all_of_it(number: signal.Signals, exit_code: int, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_killing_it_leaves_nothing_either(tmp_path: Path) -> None:
+@pytest.mark.parametrize("signals", [[signal.SIGKILL], [signal.SIGINT, signal.SIGINT]])
+def test_killing_it_leaves_nothing_either(signals: list[signal.Signals], tmp_path: Path) -> None:
     with playing(tmp_path) as (demo, mark):
-        demo.kill()
+        for number in signals:
+            demo.send_signal(number)
         demo.wait(60)
     mark.wait_until_none()
     wait_until(lambda: not list(tmp_path.iterdir()), "its directories are gone")

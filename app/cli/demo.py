@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import signal
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 from rich.console import Console
 
 from fairlane.topics.errors import UsageError
+
+_ENDS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class _Asked(KeyboardInterrupt):
@@ -44,9 +46,12 @@ def demo(
         raise UsageError("--stream starts no Kafka", "Leave out --keep and --port; FAIRLANE_QUEUE_URL says where it is")
 
     def interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+        # A second one ends this process at once, and the guards of what it has started end that.
+        for each in _ENDS:
+            signal.signal(each, signal.SIG_DFL)
         raise _Asked(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _ENDS:
         signal.signal(number, interrupt)
     try:
         if stream:
