@@ -93,7 +93,7 @@ def _play(say: _Said, scratch: Path, store: SpanStore, environ: dict[str, str]) 
     from fairlane.topics.topology import Topology
 
     tracing_setup.configure()
-    creation = TopicAdmin(app.connection).create(Topology.of(app.names))
+    creation = TopicAdmin(app.connection, timeout_s=PATIENCE_S).create(Topology.of(app.names))
     made = len(creation.made)
     say.done(f"queue {QUEUE}: {made} topics made" if made else f"queue {QUEUE} is there already")
     bootstrap = app.connection.bootstrap
