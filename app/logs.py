@@ -87,6 +87,11 @@ def _message(record: logging.LogRecord) -> str:
         return f"{record.msg} {record.args!r} ({type(error).__name__}: {error})"
 
 
+def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    """The traceback; of a record that was made in a child process only the text is here."""
+    return formatter.formatException(record.exc_info) if record.exc_info else record.exc_text or ""
+
+
 class JsonLines(logging.Formatter):
     """`{"time", "level", "logger", "message", "task_id", "task_type", "attempt", "trace_id", "span_id", …}`."""
 
@@ -103,8 +108,8 @@ class JsonLines(logging.Formatter):
         }
         line |= {name: vars(record)[name] for name in _NAMED if name in vars(record)}
         line |= _extra(record)
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+        if record.exc_info or record.exc_text:
+            line["exception"] = _exception(self, record)
         if record.stack_info:
             line["stack"] = record.stack_info
         try:
@@ -131,8 +136,8 @@ class TextLines(logging.Formatter):
         about = self._about(record)
         if about:
             text += self._colour(f"  ({about})", "2")
-        if record.exc_info:
-            text += "\n" + self.formatException(record.exc_info)
+        if record.exc_info or record.exc_text:
+            text += "\n" + _exception(self, record)
         if record.stack_info:
             text += "\n" + self.formatStack(record.stack_info)
         return text

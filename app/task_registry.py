@@ -85,6 +85,9 @@ class TaskRegistry(ABC):
         isolation: Isolation = ...,
         on_invalid: Literal["dead", "retry"] = ...,
         version: int = ...,
+        memory_max_mib: int | None = ...,
+        max_tasks_per_child: int | None = ...,
+        max_mib_per_child: int | None = ...,
     ) -> Registrar: ...
     def task(
         self,
@@ -98,6 +101,9 @@ class TaskRegistry(ABC):
         isolation: Isolation = "auto",
         on_invalid: Literal["dead", "retry"] = "dead",
         version: int = 1,
+        memory_max_mib: int | None = None,
+        max_tasks_per_child: int | None = None,
+        max_mib_per_child: int | None = None,
     ) -> Any:
         """Make a function a task: `@app.task`, or `@app.task(priority=5, …)`, on `def` or `async def`.
 
@@ -109,13 +115,18 @@ class TaskRegistry(ABC):
             timeout_s: how long one attempt may take, seconds; None is as long as it likes.
             expires_s: how long after its enqueue a task is not worth a start any more, seconds; None is never.
             concurrency: how many attempts of it one worker process runs at once; None is as many as it can.
-            isolation: where it runs; `auto` is the event loop for `async def` and a thread for `def`.
+            isolation: where it runs; `auto` is the event loop for `async def` and a thread for `def`; `process` is a
+                child process, which is killed when its time is up and may die without taking the worker with it.
             on_invalid: what becomes of a payload that does not fit: `dead` at once, or `retry` for a newer worker.
             version: of the handler, shown in traces.
+            memory_max_mib: how much memory a child process may use before it is killed, MiB resident; None is as much
+                as there is. Only with `isolation="process"`, as the two that follow.
+            max_tasks_per_child: after how many attempts a child process makes room for a new one; None is never.
+            max_mib_per_child: above how much memory it does so when an attempt has ended, MiB; None is never.
 
         Raises:
-            UsageError: another function has the type already, no lane has the priority, or the signature says nothing
-                of the payload.
+            UsageError: another function has the type already, no lane has the priority, the signature says nothing
+                of the payload, or no other process could import the function that is to run in one.
         """
         if callable(type):
             return self.task()(type)
@@ -125,7 +136,20 @@ class TaskRegistry(ABC):
             if not name or not name.isprintable():
                 raise UsageError(f"{name!r} is no task type", "Name it: @app.task('some.name')")
             signature = Signature.of(function, task_type=name)
-            handler = Handler(name, function, signature, retry, timeout_s, concurrency, isolation, on_invalid, version)
+            handler = Handler(
+                name,
+                function,
+                signature,
+                retry,
+                timeout_s,
+                concurrency,
+                isolation,
+                on_invalid,
+                version,
+                memory_max_mib,
+                max_tasks_per_child,
+                max_mib_per_child,
+            )
             # Nobody asked for the default: where it has no lane, the nearest one will do.
             lane = (lane_for if priority == DEFAULT_LEVEL else lane_of)(priority, self.lanes)
             terms = Terms(lane).with_options({"expires_s": expires_s}, self.lanes)

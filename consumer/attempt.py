@@ -15,6 +15,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from fairlane.consumer.attempt_span import AttemptSpans, with_span
+from fairlane.consumer.children import Children
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.context import Context, current
 from fairlane.consumer.delivery import Delivery
@@ -38,10 +39,16 @@ class Attempts:
         handlers: by task type.
         middleware: wraps every attempt, the first one outermost.
         threads: for `def` handlers.
+        children: for those with `isolation="process"`; without it they run here, by their kind.
     """
 
     def __init__(
-        self, config: WorkerConfig, handlers: Handlers, middleware: Sequence[Middleware], threads: Threads
+        self,
+        config: WorkerConfig,
+        handlers: Handlers,
+        middleware: Sequence[Middleware],
+        threads: Threads,
+        children: Children | None = None,
     ) -> None:
         self._config = config
         self._names = config.names
@@ -49,6 +56,7 @@ class Attempts:
         self._handlers = handlers
         self._middleware = tuple(middleware)
         self._threads = threads
+        self._children = children
         self.leaving = False
         """Whether the worker is going away: an attempt that is cancelled now is handed back, not failed."""
 
@@ -81,6 +89,10 @@ class Attempts:
             return unfit(
                 delivery, "no_handler", missing, patience_s=patience_s, started_ms=started_ms, now_ms=started_ms
             )
+        if handler.isolation == "process" and self._children is not None:
+            async with self._children.child_for(handler) as in_child:
+                # The payload is loaded there, and starting a child is none of the attempt's time.
+                return await self._attempt(delivery, in_child, ((), {}), now_ms(), processing)
         try:
             arguments = handler.signature.load(task.payload)
         except InvalidPayload as error:

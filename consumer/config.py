@@ -44,8 +44,8 @@ class WorkerConfig:
         result_max_bytes: the largest result that is stored.
         linger_max_s: how long a settlement may wait for company while commits are slow, seconds.
         no_handler_s: how long a task waits for a worker that has its handler, seconds.
-        worker_lost_max: after how many dead workers the task that each of them ran is dead too; at least 2, since after
-            one death nobody knows whose doing it was.
+        worker_lost_max: after how many dead workers, or child processes, the task that each of them ran is dead too; at
+            least 2, since after one death of a worker nobody knows whose doing it was.
         keep_s: how long settled records stay in lanes and tiers for replay before they are deleted, seconds; None is
             for ever.
         trim_period_s: how often it is looked at, seconds.

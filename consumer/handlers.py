@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fairlane.consumer.retry import RetryPolicy
+from fairlane.consumer.target import target_of
 from fairlane.topics.errors import UsageError
 from fairlane.topics.payload import Signature
 
-Isolation = Literal["auto", "loop", "thread"]
-"""Where a handler runs: on the event loop, on a thread, or by its kind (`async def` on the loop, `def` on a thread)."""
+Isolation = Literal["auto", "loop", "thread", "process"]
+"""Where a handler runs: on the event loop, on a thread, in a child process that can be killed, or by its kind (`async
+def` on the loop, `def` on a thread)."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ class Handler:
         isolation: where it runs.
         on_invalid: what becomes of a payload that does not fit: `dead` at once, or `retry` for a newer worker to take.
         version: of the handler, shown in traces.
+        memory_max_mib: how much memory the process of an attempt may use before it is killed, MiB resident; None is as
+            much as there is. Only for `isolation="process"`, as the two that follow.
+        max_tasks_per_child: after how many attempts a child process makes room for a new one; None is never.
+        max_mib_per_child: above how much memory it does so when an attempt has ended, MiB resident; None is never.
         is_async: whether the function is `async def`; looked at once, not at every attempt.
     """
 
@@ -41,6 +47,9 @@ class Handler:
     isolation: Isolation = "auto"
     on_invalid: Literal["dead", "retry"] = "dead"
     version: int = 1
+    memory_max_mib: int | None = None
+    max_tasks_per_child: int | None = None
+    max_mib_per_child: int | None = None
     is_async: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -55,6 +64,19 @@ class Handler:
             )
         if self.isolation == "thread" and self.is_async:
             raise UsageError(f"task {self.type!r} is async def and cannot run on a thread", "Make it a plain def")
+        self._check_process()
+
+    def _check_process(self) -> None:
+        if self.isolation == "process":
+            target_of(self.function, self.type)
+        for name in ("memory_max_mib", "max_tasks_per_child", "max_mib_per_child"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if self.isolation != "process":
+                raise UsageError(f"task {self.type!r} has {name}, and no process of its own", 'Say isolation="process"')
+            if value < 1:
+                raise UsageError(f"task {self.type!r} has {name}={value}", "Give 1 or more, or None")
 
 
 Handlers = Mapping[str, Handler]

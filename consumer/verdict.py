@@ -11,6 +11,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from fairlane.consumer.child_errors import ChildLost, FromChild, PayloadRefused, RaisedInChild
 from fairlane.consumer.delivery import Delivery
 from fairlane.consumer.outcome import Dead, Outcome, Retrying
 from fairlane.consumer.retry import RetryPolicy
@@ -36,6 +37,8 @@ class AttemptTimeout(TimeoutError):
 
 def describe(error: BaseException, *, with_traceback: bool = True) -> ErrorInfo:
     """The error as bounded text. An error whose own text cannot be made has an outcome all the same."""
+    if isinstance(error, FromChild):
+        return error.info
     try:
         message = str(error)
     except BaseException as broken:  # noqa: BLE001 - a __str__ of the user's may do anything
@@ -68,6 +71,17 @@ def failed(
         now_ms: when it ended, Unix ms.
         unit: a random number in [0, 1), for the jitter of the delay.
     """
+    if isinstance(error, ChildLost):
+        return _lost(delivery, policy, error, started_ms=started_ms, now_ms=now_ms, unit=unit)
+    if isinstance(error, PayloadRefused):
+        return unfit(
+            delivery,
+            "invalid_payload",
+            error.error,
+            patience_s=error.patience_s,
+            started_ms=started_ms,
+            now_ms=now_ms,
+        )
     task = delivery.task
     reason: Reason | None = None
     if isinstance(error, Reject):
@@ -79,7 +93,7 @@ def failed(
     info = describe(error, with_traceback=not isinstance(error, Reject | RetryLater))
     if reason is not None:
         return Dead(delivery, started_ms, now_ms, reason, info)
-    delay_s = _asked_delay_s(error)
+    delay_s = asked_delay_s(error)
     if delay_s is None:
         delay_s = policy.next_delay(task.attempt, unit)
     again = replace(
@@ -92,7 +106,25 @@ def failed(
     return Retrying(delivery, started_ms, now_ms, again, info)
 
 
-def _asked_delay_s(error: BaseException) -> float | None:
+def _lost(
+    delivery: Delivery, policy: RetryPolicy, error: ChildLost, *, started_ms: int, now_ms: int, unit: float
+) -> Outcome:
+    """The outcome of an attempt whose process is gone: it costs no attempt, and only so many may be lost."""
+    counted = replace(delivery, losses=delivery.losses + 1)
+    task = counted.kept
+    if task.worker_lost >= error.losses_max:
+        return Dead(counted, started_ms, now_ms, "worker_lost", error.info)
+    delay_s = policy.next_delay(task.worker_lost, unit)
+    again = replace(
+        task,
+        not_before_ms=now_ms + round(min(delay_s, DELAY_MAX_S) * 1000),
+        first_failed_ms=task.first_failed_ms or now_ms,
+        unfit_since_ms=0,
+    )
+    return Retrying(delivery, started_ms, now_ms, again, error.info)
+
+
+def asked_delay_s(error: BaseException) -> float | None:
     """The delay that a handler asks for; None where it asks for none, or for one that is no time."""
     if not isinstance(error, RetryLater) or error.delay_s is None:
         return None
@@ -105,6 +137,10 @@ def _asked_delay_s(error: BaseException) -> float | None:
 
 def _may_be_retried(error: BaseException, policy: RetryPolicy) -> bool:
     # SystemExit, KeyboardInterrupt and their like, raised by a handler, are that handler's failure like any other.
+    if isinstance(error, RaisedInChild):
+        if error.is_any_of(policy.fatal):
+            return False
+        return error.is_any_of(policy.retry_on) or not error.is_any_of((Exception,))
     if isinstance(error, policy.fatal):
         return False
     return isinstance(error, policy.retry_on) or not isinstance(error, Exception)

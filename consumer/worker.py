@@ -19,6 +19,7 @@ import msgspec
 
 from fairlane.consumer import heartbeat
 from fairlane.consumer.attempt import Attempts
+from fairlane.consumer.children import Children
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.engine import Engine
 from fairlane.consumer.executor import Executor
@@ -78,7 +79,8 @@ class Worker:
         self._grace_s = config.grace_s
         self._threads = Threads()
         self._meter = Meter(config.concurrency)
-        self._attempts = Attempts(config, handlers, middleware, self._threads)
+        self._children = Children(config, handlers, decode=bool(middleware))
+        self._attempts = Attempts(config, handlers, middleware, self._threads, self._children)
         self._engine = Engine(config, handlers, wake=self._wake, on_crash=self._crashed)
         self._executor = Executor(
             config, self._engine.feed, self._attempts, self._engine.settler, self._meter, on_crash=self._crashed
@@ -107,7 +109,7 @@ class Worker:
 
     async def _work(self) -> int:
         await asyncio.to_thread(self._check)
-        async with self._lifespan():
+        async with self._lifespan(), self._children:
             self._engine.start()
             take_over = TakeOver(self.config)
             take_over.start()

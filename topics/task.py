@@ -57,7 +57,7 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         priority: level of its lane, the highest is the most urgent.
         attempt: number of the attempt that its next run is; the first is 1.
         max_attempts: after how many attempts it is dead; 0 leaves it to the handler's retry policy.
-        worker_lost: how many workers died while they ran it.
+        worker_lost: how many workers, or child processes of theirs, died while they ran it.
         handbacks: how often a shutdown gave it back unfinished; costs no attempt.
         replays: how often it was replayed from the DLQ.
         not_before_ms: when it is due, Unix ms; 0 is at once.

@@ -1,0 +1,215 @@
+"""Child processes for handlers with `isolation="process"`: of one handler each, and used again.
+
+Invariant: whatever a handler does to its process, the worker goes on: its loop, its threads and its Kafka session never
+run the handler's code. An attempt that lost its child is a worker lost (`ChildLost`), counted apart from attempts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from opentelemetry import trace
+
+from fairlane.consumer.child_errors import ChildLost, PayloadRefused, raised
+from fairlane.consumer.child_messages import AskedLater, Call, Failed, Refused, Rejected, Returned, Setup
+from fairlane.consumer.child_process import ChildProcess, Ended
+from fairlane.consumer.config import WorkerConfig
+from fairlane.consumer.context import Context, current
+from fairlane.consumer.handlers import Handler, Handlers
+from fairlane.consumer.signals import Reject, RetryLater
+from fairlane.consumer.target import check_target, target_of
+from fairlane.topics import tracing
+from fairlane.topics.codec import load_any
+from fairlane.topics.errors import InvalidPayload, UsageError
+from fairlane.topics.payload import Signature
+from fairlane.topics.task import Task
+from fairlane.topics.trace_context import to_text
+
+
+class Children:
+    """The child processes of a worker; an asynchronous context manager.
+
+    They are started by exec (not forked: the worker has threads), each in a session of its own. Entering checks that
+    every handler can be imported elsewhere, by starting one child for each.
+
+    Args:
+        config: of the worker.
+        handlers: by task type.
+        decode: whether somebody looks at results on their way, so that they must be values.
+    """
+
+    def __init__(self, config: WorkerConfig, handlers: Handlers, *, decode: bool = False) -> None:
+        self._config = config
+        self._handlers = [handler for handler in handlers.values() if handler.isolation == "process"]
+        self._decode = decode
+        self._idle: dict[str, list[ChildProcess]] = {}
+        self._busy: set[ChildProcess] = set()
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        """Start one child for each handler.
+
+        Raises:
+            UsageError: a handler cannot be imported by another process, or the system does not say how much memory a
+                process uses.
+        """
+        try:
+            for handler in self._handlers:
+                check_target(handler.function, handler.type)
+                _check_memory(handler)
+                self._idle.setdefault(handler.type, []).append(await self._start(handler))
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End all of them, and wait until they are gone."""
+        for children in self._idle.values():
+            for child in children:
+                self._retire(child)
+        self._idle.clear()
+        await asyncio.gather(*self._retiring, *[child.kill("the worker ended") for child in self._busy])
+
+    @asynccontextmanager
+    async def child_for(self, handler: Handler) -> AsyncIterator[Handler]:
+        """A child for one attempt, as a handler that runs the given one there.
+
+        The attempt calls it as any coroutine; the context that is current then gets what the handler sent.
+
+        Raises:
+            UsageError: a child cannot be started.
+        """
+        child = await self._take(handler)
+        self._busy.add(child)
+
+        async def run_in_child() -> Any:
+            return await self._run(child, handler, current.get())
+
+        try:
+            yield replace(
+                handler,
+                function=run_in_child,
+                signature=_Encoded(handler.signature),
+                isolation="auto",
+                memory_max_mib=None,
+                max_tasks_per_child=None,
+                max_mib_per_child=None,
+            )
+        finally:
+            self._busy.discard(child)
+            self._give_back(child, handler)
+
+    async def _take(self, handler: Handler) -> ChildProcess:
+        idle = self._idle.setdefault(handler.type, [])
+        while idle:
+            child = idle.pop()
+            if child.ended is None:
+                return child
+        if sum(map(len, self._idle.values())) + len(self._busy) >= self._config.concurrency:
+            self._make_room()
+        return await self._start(handler)
+
+    def _make_room(self) -> None:
+        for children in self._idle.values():
+            if children:
+                self._retire(children.pop(0))
+                return
+
+    def _give_back(self, child: ChildProcess, handler: Handler) -> None:
+        if child.ended is not None:
+            return
+        worn = handler.max_tasks_per_child is not None and child.calls >= handler.max_tasks_per_child
+        large = handler.max_mib_per_child is not None and child.resident_mib() > handler.max_mib_per_child
+        if worn or large:
+            self._retire(child)
+        else:
+            self._idle.setdefault(handler.type, []).append(child)
+
+    def _retire(self, child: ChildProcess) -> None:
+        ending = asyncio.create_task(child.stop(), name="fairlane-child-ends")
+        self._retiring.add(ending)
+        ending.add_done_callback(self._retiring.discard)
+
+    async def _start(self, handler: Handler) -> ChildProcess:
+        return await ChildProcess.start(
+            Setup(
+                target_of(handler.function, handler.type),
+                handler.type,
+                tuple(sys.path),
+                logging.getLogger().getEffectiveLevel(),
+                tracing.tracer() is not None,
+            )
+        )
+
+    async def _run(self, child: ChildProcess, handler: Handler, context: Context) -> Any:
+        traceparent, tracestate = _trace_of(context.task)
+        call = Call(context.task, context.deadline, traceparent, tracestate)
+        match await child.run(call, handler.memory_max_mib):
+            case Returned(result, sent):
+                for each in sent:
+                    if each.task is not None:
+                        context.enqueue(each.task)
+                    elif each.record is not None:
+                        headers: Any = each.record.headers
+                        context.emit(each.record.topic, each.record.value, key=each.record.key, headers=headers)
+                return load_any(result) if self._decode else _Result(result)
+            case Failed(info, kinds):
+                raise raised(info, kinds)
+            case AskedLater(delay_s, reason):
+                raise RetryLater(delay_s, reason)
+            case Rejected(reason):
+                raise Reject(reason)
+            case Refused(errors):
+                patience_s = self._config.no_handler_s if handler.on_invalid == "retry" else 0.0
+                raise PayloadRefused(InvalidPayload(handler.type, errors), patience_s)
+            case Ended(how, crash):
+                raise ChildLost(how, crash, self._config.worker_lost_max)
+
+
+def _check_memory(handler: Handler) -> None:
+    if (handler.memory_max_mib or handler.max_mib_per_child) and not Path("/proc/self/statm").exists():
+        raise UsageError(
+            f"task {handler.type!r} has a limit of memory, and this system does not say what a process uses",
+            "Run it on Linux, or drop the limit",
+        )
+
+
+def _trace_of(task: Task) -> tuple[str, str]:
+    """The attempt's span where there is one, else what the task says."""
+    span = trace.get_current_span().get_span_context()
+    if span.is_valid:
+        return to_text(span), span.trace_state.to_header()
+    return task.traceparent, task.tracestate
+
+
+class _Result(bytes):
+    """A result that is JSON already."""
+
+
+class _Encoded(Signature):
+    """The signature of a handler whose result was made JSON where it ran."""
+
+    __slots__ = ("_real",)
+
+    def __init__(self, real: Signature) -> None:
+        self.task_type = real.task_type
+        self.shape = real.shape
+        self.content_type = real.content_type
+        self._real = real
+
+    def dump_result(self, value: Any) -> bytes:
+        return value if isinstance(value, _Result) else self._real.dump_result(value)
