@@ -52,10 +52,14 @@ class ChildLost(FromChild):
 class PayloadRefused(Exception):
     """The payload does not fit the handler: it did not run.
 
+    In logs and spans it has the name that this has wherever a handler runs.
+
     Attributes:
         error: says where it does not fit.
         patience_s: how long a worker may take to come whose handler knows it, seconds.
     """
+
+    __qualname__ = "InvalidPayload"
 
     def __init__(self, error: InvalidPayload, patience_s: float) -> None:
         super().__init__(str(error))

@@ -26,7 +26,7 @@ from fairlane.consumer.context import Context, current
 from fairlane.consumer.handlers import Handler, Handlers
 from fairlane.consumer.signals import Reject, RetryLater
 from fairlane.consumer.target import check_target, target_of
-from fairlane.topics import tracing
+from fairlane.topics import spans
 from fairlane.topics.codec import load_any
 from fairlane.topics.errors import InvalidPayload, UsageError
 from fairlane.topics.payload import Signature
@@ -151,7 +151,7 @@ class Children:
                 handler.type,
                 tuple(sys.path),
                 logging.getLogger().getEffectiveLevel(),
-                tracing.tracer() is not None,
+                spans.tracer() is not None,
             )
         )
 

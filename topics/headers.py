@@ -59,7 +59,9 @@ TASK: Final = (
     Header("fairlane-type", "text", "worker", "its type, where the lane's default type gave it and the record none"),
     Header("fairlane-attempt", "number from 1", "worker", "number of its next attempt; 1 where it is missing"),
     Header("fairlane-max-attempts", "number", _BY_BOTH, "after how many attempts it is dead; 0: the handler's policy"),
-    Header("fairlane-worker-lost", "number", "worker", "how many workers died while they ran it"),
+    Header(
+        "fairlane-worker-lost", "number", "worker", "how many workers, or children of theirs, died while they ran it"
+    ),
     Header("fairlane-handbacks", "number", "worker", "how often a shutdown gave it back unfinished"),
     Header("fairlane-replays", "number", "replay", "how often it was replayed from the DLQ"),
     Header("fairlane-not-before-ms", "Unix ms", _BY_BOTH, "when it is due; 0: at once"),
