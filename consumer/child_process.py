@@ -102,11 +102,11 @@ class ChildProcess:
         except TimeoutError:
             told = await self.kill(f"it was not ready within {START_TIMEOUT_S:g} s")
         finally:
+            # Whoever started it may have been cancelled meanwhile.
             if not isinstance(told, Ready):
-                self._kill("it could not start")
+                await self.kill("it could not start")
         if isinstance(told, Ready):
             return
-        await self.kill("it could not start")
         error = f"{told.error.type}: {told.error.message}" if isinstance(told, Unusable) else told.how
         raise UsageError(
             f"a child process cannot run task {setup.task_type!r} by {setup.target}: {error}",
@@ -116,21 +116,27 @@ class ChildProcess:
     @classmethod
     async def _spawn(cls) -> Self:
         ours, theirs = socket.socketpair()
-        crash: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - the child's end closes it
-        arguments = [str(number) for number in (theirs.fileno(), crash.fileno(), os.getpid())]
         with theirs:
-            # A session of its own: Ctrl-C in the terminal is the worker's to answer.
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                "fairlane.consumer.child_main",
-                *arguments,
-                stdin=DEVNULL,
-                pass_fds=(theirs.fileno(), crash.fileno()),
-                start_new_session=True,
-            )
-        reader, writer = await asyncio.open_connection(sock=ours)
+            # The process is what is made last: a cancellation in between leaves none behind.
+            reader, writer = await asyncio.open_connection(sock=ours)
+            crash: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the child has ended
+            arguments = [str(number) for number in (theirs.fileno(), crash.fileno(), os.getpid())]
+            try:
+                # A session of its own: Ctrl-C in the terminal is the worker's to answer.
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "fairlane.consumer.child_main",
+                    *arguments,
+                    stdin=DEVNULL,
+                    pass_fds=(theirs.fileno(), crash.fileno()),
+                    start_new_session=True,
+                )
+            except BaseException:
+                crash.close()
+                writer.close()
+                raise
         return cls(process, reader, writer, crash)
 
     @property

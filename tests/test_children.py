@@ -397,6 +397,25 @@ def spin_for_ever(started: str) -> None:
     attempt(process_tasks.spin, b'{"started":"%s"}' % started.encode())
 
 
+def test_a_child_whose_attempt_is_taken_away_while_it_starts_is_killed(tmp_path: Path) -> None:
+    """At every step of its start: the wait for its process, for its pipe, for its word that it is ready."""
+
+    async def body(bench: Bench) -> None:
+        (warm,) = bench.children._idle.pop("send")
+        await warm.stop()
+        bench.attempts.leaving = True
+        for turns in range(12):
+            task = asyncio.ensure_future(bench.run())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            if turns:
+                assert isinstance(await task, HandedBack)
+        assert len(bench.children._busy) == 0
+
+    serve(process_tasks.pid, body)
+
+
 # What cannot run in a process.
 
 
