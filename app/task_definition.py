@@ -7,7 +7,7 @@ run time, so that a call that does not fit never leaves the process.
 from __future__ import annotations
 
 import functools
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
 from fairlane.call import Call
@@ -103,6 +103,17 @@ class TaskDefinition(Enqueues[P, R]):
     def handler(self) -> Handler:
         """What a worker needs to run it."""
         return self._handler
+
+    def connect(self, *, queue_url: str = "", kafka: Mapping[str, Any] | None = None) -> None:
+        """Have the app use the Kafka that a worker uses: how a child process of it hears of the options of its command.
+
+        Args:
+            queue_url: of the worker's settings.
+            kafka: librdkafka properties of the worker's settings.
+        """
+        options = {"queue_url": queue_url or None, "kafka": dict(kafka or {}) or None}
+        if any(options.values()):
+            self._app.use_settings(self._app.settings.with_options(**options))
 
     def options(self, **options: Unpack[Options]) -> BoundTask[P, R]:
         """The same task, to be enqueued under other terms: `t.options(priority=5, delay_s=60).enqueue(…)`.

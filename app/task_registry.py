@@ -51,6 +51,10 @@ class TaskRegistry(ABC):
     def settings(self) -> Settings:
         """The settings of the app."""
 
+    @abstractmethod
+    def use_settings(self, settings: Settings) -> None:
+        """Use other settings from now on."""
+
     @property
     @abstractmethod
     def lanes(self) -> tuple[Lane, ...]:

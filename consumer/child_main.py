@@ -268,7 +268,10 @@ def main(fd: int, crash_fd: int, parent: int) -> None:
     if setup.traced:
         tracing_setup.configure()
     try:
-        child = Child(pipe, *find(setup.target, setup.task_type))
+        found = find(setup.target, setup.task_type)
+        if found.connect is not None:
+            found.connect(**setup.connect)
+        child = Child(pipe, found.function, found.signature)
     except BaseException as error:  # noqa: BLE001 - a module of the user's may do anything
         pipe.send(Unusable(describe(error)))
         return

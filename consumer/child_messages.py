@@ -25,6 +25,8 @@ class Setup(msgspec.Struct, frozen=True, tag=True):
     task_type: str
     sys_path: tuple[str, ...]
     log_level: int
+    connect: dict[str, Any]
+    """Where the worker's Kafka is, for what the handler sends by itself; see `WorkerConfig.connect`."""
     traced: bool
     """Whether an SDK is set in the parent, so that the environment's is to be set in the child too."""
 

@@ -151,6 +151,7 @@ class Children:
                 handler.type,
                 tuple(sys.path),
                 logging.getLogger().getEffectiveLevel(),
+                dict(self._config.connect),
                 spans.tracer() is not None,
             )
         )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 from fairlane.topics.connection import Connection
 from fairlane.topics.errors import UsageError
@@ -53,6 +54,7 @@ class WorkerConfig:
         health_host: the address that it listens on.
         loop_blocked_s: how long a handler may hold up the event loop before it is called blocked, seconds.
         start_wait_s: how long a fresh worker reads ahead at most before it starts the first task, seconds.
+        connect: what the app of a task is told in a child process, where the options of the command line are not known.
     """
 
     connection: Connection
@@ -79,6 +81,7 @@ class WorkerConfig:
     loop_blocked_s: float = 1.0
     start_wait_s: float = 0.5
     start: str = field(default_factory=new_id)
+    connect: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:

@@ -9,12 +9,20 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from functools import reduce
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fairlane.topics.errors import UsageError
 from fairlane.topics.payload import Signature
 
 _HINT: Final = "Define it at the top level of a module that can be imported, under the name that it has there"
+
+
+class Found(NamedTuple):
+    """What a target leads to: a function, its signature, and of a task how its app is told where Kafka is."""
+
+    function: Callable[..., Any]
+    signature: Signature
+    connect: Callable[..., None] | None = None
 
 
 def target_of(function: Callable[..., Any], task_type: str) -> str:
@@ -43,12 +51,12 @@ def check_target(function: Callable[..., Any], task_type: str) -> str:
             f"task {task_type!r} is to run in a process, which cannot import the script that was started",
             "Move it to a module, and import that one in the script",
         )
-    if find(target, task_type)[0] is not function:
+    if find(target, task_type).function is not function:
         raise UsageError(f"task {task_type!r} is to run in a process, and {target} is another function", _HINT)
     return target
 
 
-def find(target: str, task_type: str) -> tuple[Callable[..., Any], Signature]:
+def find(target: str, task_type: str) -> Found:
     """The function that a target names, and its signature; of a task, those of its handler.
 
     Raises:
@@ -62,7 +70,7 @@ def find(target: str, task_type: str) -> tuple[Callable[..., Any], Signature]:
         found = None
     handler = getattr(found, "handler", None)
     if handler is not None:
-        return handler.function, handler.signature
+        return Found(handler.function, handler.signature, getattr(found, "connect", None))
     if not callable(found):
         raise UsageError(f"task {task_type!r} is to run in a process, and there is no {target}", _HINT)
-    return found, Signature.of(found, task_type=task_type)
+    return Found(found, Signature.of(found, task_type=task_type))

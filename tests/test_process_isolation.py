@@ -39,6 +39,11 @@ async def work_apart_async(number: int) -> int:
     return -number
 
 @app.task(isolation="process")
+def where() -> str:
+    work.enqueue(1000)
+    return app.connection.bootstrap
+
+@app.task(isolation="process")
 def hold(number: int) -> int:
     Path(f"started-{number}").touch()
     while not Path("release").exists():
@@ -62,16 +67,19 @@ def test_a_task_that_crashes_its_process_is_dead_after_three_and_nobody_else_not
         queue.task(("work", "work", "work_apart", "work_apart_async")[number % 4], b'{"number":%d}' % number)
         for number in range(200)
     ]
-    queue.send(crashing, *others)
+    where = queue.task("where")
+    queue.send(crashing, where, *others)
     with worker_processes(queue, APP, tmp_path) as workers:
         workers.start("a", "--workers", "4", env=mark.environ)
-        ended = queue.wait_ended(201)
+        ended = queue.wait_ended(203)
         assert {len(found) for found in ended.values()} == {1}
         assert {event.state for found in ended.values() for event in found if event.id != crashing.id} == {"completed"}
         wait_until(lambda: not queue.lag(), "lag 0")
         assert workers.stop_all() == {"a": 0}
         log = workers.log("a")
     mark.wait_until_none()
+    (told,) = queue.events(where.id)
+    assert bytes(told.result).decode() == f'"{queue.bootstrap}"', "a child knows the options of the command"
     *tries, dead = queue.events(crashing.id)
     assert [(event.state, event.attempt) for event in tries] == [("retrying", 1)] * 2
     assert (dead.state, dead.reason, dead.attempt) == ("failed", "worker_lost", 1)
