@@ -8,7 +8,7 @@ the clock of the heartbeat against `now_ms`: clocks that differ by seconds make 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
 from fairlane.monitor.heartbeats import topics_read
@@ -98,15 +98,25 @@ class Roster:
         slots = sum(beat.concurrency for beat in beats)
         return sum(beat.utilisation * beat.concurrency for beat in beats) / slots if slots else 0.0
 
-    def workers(self, now_ms: int) -> tuple[WorkerStats, ...]:
-        """The workers alive and those lost in the last five minutes, by name."""
+    def workers(
+        self, now_ms: int, lag: Mapping[str, int] | None = None, *, every: bool = False
+    ) -> tuple[WorkerStats, ...]:
+        """The workers alive and those lost in the last five minutes, by name.
+
+        Args:
+            now_ms: Unix ms.
+            lag: of each partition, by `topic/partition`.
+            every: all that the topic still knows, also those that have stopped or were lost long ago.
+        """
         shown = []
         for name, known in sorted(self._known.items()):
             beat, age_ms = known.newest, max(0, now_ms - known.newest.at_ms)
             state = _state(beat, now_ms)
-            if state == "stopped" or (state == "lost" and age_ms > LOST_SHOWN_MS):
+            is_gone = state in ("lost", "stopped")
+            if not every and is_gone and (state == "stopped" or age_ms > LOST_SHOWN_MS):
                 continue
-            rates = Rates() if state == "lost" else known.rates()
+            rates = Rates() if is_gone else known.rates()
+            held = () if is_gone else beat.partitions
             shown.append(
                 WorkerStats(
                     worker=name,
@@ -122,6 +132,7 @@ class Roster:
                     buffered=beat.buffered,
                     delayed=beat.delayed,
                     partitions=len(beat.partitions),
+                    lag=sum((lag or {}).get(partition, 0) for partition in held),
                     completed=beat.counters.completed,
                     failed=beat.counters.failed,
                     retried=beat.counters.retried,

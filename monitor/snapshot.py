@@ -18,7 +18,7 @@ from fairlane.monitor.errors import ReadIncomplete
 from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.roster import RATE_WINDOW_MS, Roster, mean_of
 from fairlane.monitor.scan import BEGINNING, Commit, Partition, Scanner, Span
-from fairlane.monitor.stats import RunningStats, Stats, TopicStats
+from fairlane.monitor.stats import RunningStats, Stats, TopicStats, WorkerStats
 from fairlane.monitor.taken import Taken, map_of
 from fairlane.topics.audit import REPLAY, decode_audit
 from fairlane.topics.connection import Connection
@@ -107,8 +107,12 @@ class Watcher:
         self._log.close()
         self._heads.close()
 
-    def collect(self, now_ms: int) -> Stats:
-        """The queue at `now_ms` (Unix ms).
+    def collect(self, now_ms: int, *, every_worker: bool = False) -> Stats:
+        """The queue at `now_ms`.
+
+        Args:
+            now_ms: Unix ms.
+            every_worker: name also the workers that have stopped, or were lost long ago.
 
         Raises:
             KafkaUnreachable: no broker answered.
@@ -132,7 +136,9 @@ class Watcher:
         growth = self._growth(ends, now_ms)
         measured = [self._measured(one, spans, taken, growth, now_ms) for one in shown]
         self._replayed = {letter for letter in self._replayed if starts.get(letter[:2], 0) <= letter[2]}
-        return self._stats(measured, running, now_ms)
+        lag = {f"{topic}/{number}": end - mark for (topic, number), (mark, end) in spans.items()}
+        workers = self._roster.workers(now_ms, lag, every=every_worker)
+        return self._stats(measured, running, workers, now_ms)
 
     def _look_up_topics(self, now_ms: int) -> None:
         if not self._topics or now_ms - self._topics_ms >= TOPICS_REFRESHED_MS:
@@ -232,12 +238,18 @@ class Watcher:
             in_per_s=sum(rate for (topic, _), rate in growth.items() if topic == one.topic),
         )
 
-    def _stats(self, measured: Sequence[TopicStats], running: tuple[RunningStats, ...], now_ms: int) -> Stats:
+    def _stats(
+        self,
+        measured: Sequence[TopicStats],
+        running: tuple[RunningStats, ...],
+        workers: tuple[WorkerStats, ...],
+        now_ms: int,
+    ) -> Stats:
         lanes = tuple(one for one in measured if one.kind == "lane")
         tiers = tuple(one for one in measured if one.kind == "tier")
         dlq = next(one for one in measured if one.kind == "dlq")
         roster, totals, types = self._roster, self._roster.totals(), self._roster.types(now_ms)
-        alive, workers = roster.alive(now_ms), roster.workers(now_ms)
+        alive = roster.alive(now_ms)
         times = mean_of("", types)
         return Stats(
             queue=self._names.queue,
@@ -252,7 +264,7 @@ class Watcher:
             avg_process_time_s=times.mean_ms / 1000,
             p95_process_time_s=times.p95_ms / 1000,
             worker_count=len(alive),
-            workers_known=len(workers),
+            workers_known=len(roster.workers(now_ms)),
             utilisation=roster.utilisation(now_ms),
             slots=sum(beat.concurrency for beat in alive),
             lag=sum(one.lag for one in (*lanes, *tiers)),

@@ -48,6 +48,8 @@ class WorkerStats(msgspec.Struct, frozen=True, kw_only=True):
         state: as it says itself, or `lost`: no heartbeat for five seconds, and it did not say that it stops.
         age_ms: how old its newest heartbeat is.
         per_s: attempts that it ends a second, over the last ten seconds or so.
+        partitions: how many it holds, of all lanes and tiers.
+        lag: of those together, as `TopicStats.lag`; 0 for one that is lost or has stopped, which holds none.
     """
 
     worker: str
@@ -63,6 +65,7 @@ class WorkerStats(msgspec.Struct, frozen=True, kw_only=True):
     buffered: int = 0
     delayed: int = 0
     partitions: int = 0
+    lag: int = 0
     completed: int = 0
     failed: int = 0
     retried: int = 0

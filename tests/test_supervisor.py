@@ -23,9 +23,11 @@ from working_queue import WorkingQueue, working_queue
 
 from fairlane import context
 from fairlane.consumer.restarts import RestartPolicy
+from fairlane.monitor.snapshot import collect
 from fairlane.slot_log import SlotLog
 from fairlane.supervised import Line
 from fairlane.supervisor import Supervisor
+from fairlane.topics.clock import now_ms
 from fairlane.topics.errors import UsageError
 
 HASTY = RestartPolicy(base_s=0.01, max_s=0.05, young_s=60, deaths_max=3)
@@ -247,6 +249,8 @@ def test_a_killed_worker_of_two_is_back_nothing_is_lost_and_sigterm_drains(
         assert not named or slots == ["pool-0", "pool-1"]
         first, other = (pids(workers, slot)[0] for slot in slots)
         sent = send_until_all_work(queue, first, other)
+        listed = collect(queue.connection, queue.names, now_ms=now_ms()).workers
+        assert [(worker.worker, worker.pid) for worker in listed] == list(zip(slots, (first, other), strict=True))
         send_work(queue, 2_000)
         queue.wait_ended(sent + 300)
         os.kill(first, signal.SIGKILL)

@@ -17,6 +17,7 @@ from fairlane.cli.demo import demo
 from fairlane.cli.health import health
 from fairlane.cli.status import status
 from fairlane.cli.worker import worker
+from fairlane.cli.workers import workers
 from fairlane.topics.errors import FairlaneError
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app.add_typer(dlq.app)
 app.command()(demo)
 app.command()(status)
 app.command()(worker)
+app.command()(workers)
 app.command()(health)
 app.add_typer(monitor.app)
 
