@@ -31,6 +31,8 @@ from fairlane.topics.clock import now_ms
 _logger = logging.getLogger("fairlane.reader")
 
 BATCH_MAX: Final = 500
+RESOLVE_S: Final = 15.0
+"""How long a beginning waits for a transaction of ours that may still change what is committed."""
 POLL_S: Final = 0.1
 POLL_HELD_BACK_S: Final = 0.005
 REJOIN_BACKOFF_S: Final = 1.0
@@ -238,6 +240,8 @@ class Reader:
 
     def _begin(self, consumer: Consumer, partitions: list[Partition], before: Mapping[Partition, Position]) -> None:
         """Take partitions under new epochs, from what is committed; `before` has those that were ours already."""
+        if not self._settler.resolved.wait(RESOLVE_S):
+            raise PositionsUnknown("what the settler left open is not resolved yet")
         positions = Positions(self._config, consumer).find(partitions, self._stopping.is_set)
         starts = []
         paused: list[TopicPartition] = []

@@ -74,6 +74,8 @@ class Settler:
         self._on_crash = on_crash
         self._inbox: deque[Message] = deque()
         self._bell = threading.Event()
+        self.resolved = threading.Event()
+        """Set while no transaction of an earlier producer of ours may still be committed behind our back."""
         self._urgent = threading.Event()
         self._ending = threading.Event()
         self._in_transaction: Lease | None = None
@@ -159,6 +161,7 @@ class Settler:
         # The same id again: its initialisation resolves what the old producer left open, at once.
         self._producer = TransactionalProducer(self._config.connection, self.transactional_id, self._ending.is_set)
         self._producer.init()
+        self.resolved.set()
 
     def _round(self) -> bool:
         self.moved_s = time.monotonic()
@@ -230,8 +233,10 @@ class Settler:
             )
             self._ledger.drop_all()
             self._losses.clear()
-            self._on_given_up()
+            self.resolved.clear()
+            # First: until the old transaction is resolved, the offsets that Kafka has may still change.
             self._renew_producer()
+            self._on_given_up()
         finally:
             self._count(-len(batch), -sum(size_of(each.outcome) for each in batch))
 

@@ -38,6 +38,7 @@ class Bench:
             on_given_up=lambda: None,
             on_crash=self.crashes.append,
         )
+        self.settler.resolved.set()
         self.feed = Feed(made, {}, self.settler, wake=lambda: None)
         self.reader = Reader(made, self.settler, self.feed, on_crash=self.crashes.append)
 
