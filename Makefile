@@ -7,7 +7,7 @@ SOURCES := $(shell find app topics producer consumer monitor -name '*.py' 2>/dev
 PYTEST := PYTHONSAFEPATH=1 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: bench help setup demo check lint types test test-docker fmt requirements kafka-jars clean
+.PHONY: bench help setup demo check lint types test test-docker test-outage fmt requirements kafka-jars clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ test-docker: $(STAMP)  ## the compose file, for real: up, scale, kill a worker, 
 	@docker info >/dev/null 2>&1 || { echo "make test-docker needs a running Docker engine, 25 or newer: install Docker Engine or Docker Desktop and see that \`docker info\` answers (DOCKER_HOST names one elsewhere)"; exit 1; }
 	@docker compose version >/dev/null 2>&1 || { echo "make test-docker needs the Compose plugin, 2.20 or newer: \`docker compose version\` must answer"; exit 1; }
 	@$(PYTEST) -m docker $(ARGS)
+
+test-outage: $(STAMP)  ## a broker that dies under load, and one that is away for long
+	@$(PYTEST) -m outage tests/test_broker_outage.py $(ARGS)
 
 bench: $(STAMP)  ## throughput and latency beside a raw loop, in one run; QUICK=1 for a short one
 	@PYTHONSAFEPATH=1 $(BIN)/python bench $(if $(QUICK),--quick)

@@ -15,7 +15,7 @@ from working_queue import working_queue
 
 from fairlane.kafka import EmbeddedKafka
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.outage, pytest.mark.timeout(240)]
 
 APP = """
 import asyncio
