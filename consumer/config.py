@@ -53,7 +53,8 @@ class WorkerConfig:
         health_port: where `/livez` and `/readyz` are answered; 0 is any port that is free, None is nowhere.
         health_host: the address that it listens on.
         loop_blocked_s: how long a handler may hold up the event loop before it is called blocked, seconds.
-        start_wait_s: how long a fresh worker reads ahead at most before it starts the first task, seconds.
+        start_wait_s: how long a fresh worker reads ahead at most, from its first partition on, before it starts the
+            first task, seconds.
         connect: what the app of a task is told in a child process, where the options of the command line are not known.
     """
 

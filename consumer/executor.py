@@ -78,7 +78,6 @@ class Executor:
     def start(self) -> None:
         """Begin on the running loop."""
         self._loop = asyncio.get_running_loop()
-        self._loop.call_later(self._feed.wait_for_start_s, self._begin)
         self.wake()
 
     def wake(self) -> None:
@@ -124,10 +123,6 @@ class Executor:
         """From now on an attempt that is cancelled is handed back and has not failed."""
         self._draining = True
         self._attempts.leaving = True
-
-    def _begin(self) -> None:
-        self._feed.begin()
-        self.wake()
 
     def _pump(self) -> None:
         self._woken = False

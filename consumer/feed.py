@@ -74,12 +74,18 @@ class Feed:
         self._running: dict[Assigned, int] = {}
         self._revoked: list[_Revoke] = []
         self._begun = False
+        self._caught_up = False
         self._begin_sent = False
+        self._announcing: set[Assigned] = set()
+        """Partitions that nothing may run of before a commit says that they have a new owner."""
         accounts = [lane.topic for lane in config.lanes] + [TIERS_ACCOUNT]
         self._taken: dict[str, int] = dict.fromkeys(accounts, 0)
         self.taken: Mapping[str, int] = self._taken
         self.taken_bytes = 0
-        self.wait_for_start_s = config.start_wait_s
+        self._start_wait_ms = round(config.start_wait_s * 1000)
+        self._begins_ms: int | None = None
+        """When a fresh worker has waited long enough: counted from its first partition, since joining the group may
+        take longer than that, and the lane that happens to be read first would go first."""
 
     # What the reader calls, on its thread.
 
@@ -112,7 +118,7 @@ class Feed:
     # What the driver calls, on its own thread.
 
     def begin(self) -> None:
-        """Start whatever is there: a fresh worker has waited long enough for its lanes to be read."""
+        """Start whatever is there, and wait for no lane any more."""
         self._begun = True
 
     def refresh(self, now_ms: int) -> None:
@@ -121,17 +127,30 @@ class Feed:
             message = self._inbox.popleft()
             match message:
                 case _TakenOver():
-                    self._follow(self._gate.taken_over(*message), now_ms)
+                    if self._begins_ms is None:
+                        self._begins_ms = now_ms + self._start_wait_ms
+                    commands = self._gate.taken_over(*message)
+                    self._announcing.update(each.partition for each in commands if isinstance(each, Record))
+                    self._follow(commands, now_ms)
                 case _Recorded():
+                    self._announcing.discard(message.assigned)
                     self._follow(self._gate.committed(*message), now_ms)
                 case _Revoke():
                     self._discard(message, now_ms)
                 case _Begin():
-                    self._begun = True
+                    self._caught_up = True
                 case _:
                     self._admit(message, now_ms)
+        if not self._begun:
+            self._begun = self._may_begin(now_ms)
         for delivery in self._delays.due(now_ms):
             self._offer(delivery)
+
+    def _may_begin(self, now_ms: int) -> bool:
+        # A commit may announce some partitions and the next one the rest, those of the most urgent lane perhaps.
+        if self._caught_up and not self._announcing:
+            return True
+        return self._begins_ms is not None and now_ms >= self._begins_ms
 
     def take(self, limit: int) -> list[Delivery]:
         """The next tasks to start, at most `limit`; each must be given to `done` when it is over."""
@@ -160,8 +179,13 @@ class Feed:
 
     @property
     def next_due_ms(self) -> int | None:
-        """When the next task that waits for its time is due."""
-        return self._delays.next_due_ms
+        """When there is something to do without anybody's word: the next task that waits for its time is due, or a
+        fresh worker has waited long enough for its lanes to be read.
+        """
+        due_ms = self._delays.next_due_ms
+        if self._begun or self._begins_ms is None:
+            return due_ms
+        return self._begins_ms if due_ms is None else min(due_ms, self._begins_ms)
 
     @property
     def waiting(self) -> int:
@@ -239,6 +263,7 @@ class Feed:
             del self._suspects[(delivery.assigned, delivery.offset)]
         for delivery in [*waiting, *self._scheduler.discard(goes), *self._delays.discard(goes)]:
             self._count(delivery)
+        self._announcing -= revoke.assigned
         for assigned in revoke.assigned:
             self._follow(self._gate.released(assigned), now_ms)
         self._revoked.append(revoke)

@@ -59,7 +59,7 @@ class Pull:
         self._open: dict[str, _Open] = {}
         self._settling: set[str] = set()
         self._crash: BaseException | None = None
-        self._started_at: float | None = None
+        self._started = False
 
     def dequeue(self, timeout_s: float) -> Task | None:
         """The next task to run, by priority and weight; None if none came in time.
@@ -72,9 +72,6 @@ class Pull:
             self._start()
             while True:
                 self._raise_crash()
-                assert self._started_at is not None
-                if time.monotonic() - self._started_at >= self._config.start_wait_s:
-                    self._engine.feed.begin()
                 moment_ms = now_ms()
                 self._engine.feed.refresh(moment_ms)
                 room = self._config.concurrency - len(self._open)
@@ -127,7 +124,7 @@ class Pull:
     def close(self, timeout_s: float = 10.0) -> None:
         """Leave the group; tasks that are still open are delivered to somebody else."""
         with self._changed:
-            if self._started_at is None:
+            if not self._started:
                 return
             for delivery, _, processing in self._open.values():
                 processing.happened("handed back")
@@ -142,8 +139,8 @@ class Pull:
         return len(self._open)
 
     def _start(self) -> None:
-        if self._started_at is None:
-            self._started_at = time.monotonic()
+        if not self._started:
+            self._started = True
             self._engine.start()
 
     def _take_open(self, task_id: str) -> _Open:

@@ -124,6 +124,48 @@ def test_a_fresh_worker_starts_nothing_before_it_has_seen_all_its_lanes() -> Non
     assert bench.take() == [1]
 
 
+def test_a_fresh_worker_starts_nothing_before_all_that_it_took_over_is_announced() -> None:
+    bench = Bench(P1, begun=False)
+    bench.post(delivery(1, assigned=P1, lane="shop.p1"))
+    bench.take_over(P5)
+    bench.post(delivery(5))
+    bench.feed.begin_when(caught_up=True)
+    bench.feed.refresh(NOW_MS)
+    assert bench.take() == []
+    bench.record()
+    assert bench.take() == [5, 1]
+
+
+def test_a_partition_that_leaves_before_it_is_announced_holds_nobody_up() -> None:
+    bench = Bench(P1, begun=False)
+    bench.post(delivery(1, assigned=P1, lane="shop.p1"))
+    bench.take_over(P5)
+    bench.revoke(P5)
+    bench.feed.begin_when(caught_up=True)
+    bench.feed.refresh(NOW_MS)
+    assert bench.take() == [1]
+
+
+def test_a_fresh_worker_waits_for_its_lanes_so_long_at_most_counted_from_its_first_partition() -> None:
+    bench = Bench(begun=False)
+    wait_ms = round(config().start_wait_s * 1000)
+    bench.post(delivery(1), now_ms=NOW_MS + wait_ms - 1)
+    assert bench.take() == []
+    assert bench.feed.next_due_ms == NOW_MS + wait_ms
+    bench.feed.refresh(NOW_MS + wait_ms)
+    assert bench.take() == [1]
+    assert bench.feed.next_due_ms is None
+
+
+def test_joining_the_group_may_take_longer_than_the_wait_for_the_lanes() -> None:
+    feed = Feed(config(), {}, cast("Any", Recorder()), lambda: None)
+    feed.refresh(NOW_MS)
+    late_ms = NOW_MS + 60_000
+    feed.take_over(P5, None, 0)
+    feed.refresh(late_ms)
+    assert feed.next_due_ms == late_ms + round(config().start_wait_s * 1000)
+
+
 def test_a_type_at_its_limit_steps_aside_until_one_of_it_is_done() -> None:
     bench = Bench(limits={"narrow": 1})
     narrow, next_narrow, wide = delivery(1, task_type="narrow"), delivery(2, task_type="narrow"), delivery(3)

@@ -50,7 +50,6 @@ class OneTask:
     """A feed of one delivery, and a settler that takes what came of it."""
 
     waiting = delayed = backlog = backlog_bytes = 0
-    wait_for_start_s = 0.0
     next_due_ms = None
 
     def __init__(self) -> None:
