@@ -7,17 +7,15 @@ nothing raises. Key, value and headers are as they are on the record.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 import msgspec
 
 from fairlane.monitor.record import Record
 from fairlane.topics import wire
 from fairlane.topics.errors import MalformedRecord
+from fairlane.topics.headers import MAX_DIGITS
 from fairlane.topics.task import Origin
 from fairlane.topics.task_headers import TRACEPARENT
-
-_MAX_DIGITS: Final = 15
 
 
 class Letter(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +130,7 @@ def _traceparent(found: Mapping[str, bytes | None]) -> str:
 
 def _number(found: Mapping[str, bytes | None], name: str) -> int:
     raw = found.get(name) or b""
-    return int(raw) if raw.isdigit() and len(raw) <= _MAX_DIGITS else 0
+    return int(raw) if raw.isdigit() and len(raw) <= MAX_DIGITS else 0
 
 
 def _original(found: Mapping[str, bytes | None]) -> Origin | None:

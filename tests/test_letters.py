@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import msgspec
-from records import APPENDED_MS, BINARY, read, read_from_tier
+import pytest
+from records import APPENDED_MS, BINARY, read, read_from_tier, with_header
 
 from fairlane.topics import wire
 from fairlane.topics.events import ErrorInfo, Reason
-from fairlane.topics.headers import KIP_1191, LETTER, Headers
+from fairlane.topics.headers import KIP_1191, LETTER, MAX_NUMBER, NUMBERS, Headers
 from fairlane.topics.task import Task
 
 ERROR = ErrorInfo("ValueError", "no such address", "Traceback …\nValueError: no such address")
@@ -114,6 +115,17 @@ def test_a_replay_takes_off_the_letter_resets_the_attempts_and_keeps_the_origin(
 def test_each_replay_counts_one_more_and_a_count_that_is_garbage_starts_again() -> None:
     assert ("fairlane-replays", b"8") in wire.replay([("fairlane-replays", b"7")])
     assert ("fairlane-replays", b"1") in wire.replay([("fairlane-replays", b"-x")])
+    largest = ("fairlane-replays", b"%d" % MAX_NUMBER)
+    assert largest in wire.replay([largest])
+
+
+@pytest.mark.parametrize(("name", "field"), [(name, field) for name, field, _ in NUMBERS])
+def test_a_number_that_a_producer_set_to_the_largest_can_be_counted_up_and_still_be_read(name: str, field: str) -> None:
+    """Only the record that we write next would be malformed: a task nobody could retry, bury or replay."""
+    task = read(with_header(name, b"%d" % MAX_NUMBER))
+    one_more = msgspec.structs.replace(task, **{field: MAX_NUMBER + 1})
+    assert read_from_tier(wire.hop(one_more)) == task
+    assert getattr(read_from_tier(letter(BINARY, one_more)), field) == MAX_NUMBER
 
 
 def test_a_replay_of_an_expired_task_has_no_expiry_and_of_any_other_keeps_it() -> None:

@@ -122,6 +122,9 @@ NUMBERS: Final = (
 MAX_DIGITS: Final = 15
 """Enough for a Unix time in ms until the year 33658, and exact in every language's numbers."""
 
+MAX_NUMBER: Final = 10**MAX_DIGITS - 1
+"""What is larger is written as this: a count that a producer set to the largest stays there, and can still be read."""
+
 MAX_NAME: Final = 1_024
 """Longest id and type, in characters: both go into the key and the value of status events, which must always fit."""
 

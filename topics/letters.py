@@ -11,7 +11,15 @@ from typing import Final
 from fairlane.topics import task_headers
 from fairlane.topics.errors import MalformedRecord
 from fairlane.topics.events import ErrorInfo, Reason
-from fairlane.topics.headers import KIP_1191, LETTER, MAX_MESSAGE_BYTES, MAX_TRACEBACK_BYTES, OWN, Headers
+from fairlane.topics.headers import (
+    KIP_1191,
+    LETTER,
+    MAX_MESSAGE_BYTES,
+    MAX_NUMBER,
+    MAX_TRACEBACK_BYTES,
+    OWN,
+    Headers,
+)
 from fairlane.topics.task import Origin, Task
 
 _LETTER_NAMES: Final = frozenset(header.name for header in LETTER)
@@ -105,7 +113,7 @@ def replay(headers: Headers) -> list[tuple[str, bytes | None]]:
         elif header[0] not in spent:
             kept.append(header)
     kept.reverse()
-    kept.append(("fairlane-replays", b"%d" % (_replays(found.get("fairlane-replays")) + 1)))
+    kept.append(("fairlane-replays", b"%d" % min(_replays(found.get("fairlane-replays")) + 1, MAX_NUMBER)))
     return kept
 
 

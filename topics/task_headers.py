@@ -1,7 +1,8 @@
 """fairlane's own headers of a task, read and written: the state that a task carries from hop to hop.
 
-Invariant: `read` takes what `write` made back into the same fields; a value that `write` would not make is refused by
-the header's name rather than guessed at, since a wrong attempt or due time would be worse than a dead letter.
+Invariant: `read` takes what `write` made back into the same fields (a number beyond MAX_NUMBER as that); a value that
+`write` would not make is refused by the header's name rather than guessed at, since a wrong attempt or due time would
+be worse than a dead letter.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from fairlane.topics.errors import MalformedRecord
-from fairlane.topics.headers import MAX_DIGITS, NUMBERS
+from fairlane.topics.headers import MAX_DIGITS, MAX_NUMBER, NUMBERS
 from fairlane.topics.task import Origin, Task
 
 _TOPIC: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
@@ -88,7 +89,7 @@ def _matching(pattern: re.Pattern[str], found: Mapping[str, bytes | None], name:
 def numbers(task: Task) -> list[tuple[str, bytes]]:
     """The counts and times of a task that differ from their defaults."""
     return [
-        (name, b"%d" % value)
+        (name, b"%d" % min(value, MAX_NUMBER))
         for (name, least), value in zip(_NUMBER_NAMES, _numbers_of(task), strict=True)
         if value != least
     ]
