@@ -1,15 +1,18 @@
 """Take-over of the dead: free what a worker that was killed in mid transaction holds open.
 
 Invariant: only the id of a worker whose heartbeat is older than the session timeout is taken, by the clock of the
-brokers: one whose own clock is wrong, or whose handlers hold up its event loop, is not dead. Initialising it again
-aborts its open transaction at once (0.6 s) instead of after the broker's timeout and scan (9 to 15 s), during which
-read_committed readers would wait behind it. Taking the id of one that lives costs that worker all that it has not
-settled: it is run again.
+brokers: one whose own clock is wrong, or whose handlers hold up its event loop, is not dead. The one that needs no such
+wait is an earlier start of this worker, by the same name on the same host, whose process is gone. Initialising an id
+again aborts its open transaction at once (0.6 s) instead of after the broker's timeout and scan (9 to 15 s), during
+which read_committed readers would wait behind it. Taking the id of one that lives costs that worker all that it has
+not settled: it is run again.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
@@ -21,6 +24,7 @@ from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.transaction import transactional_properties
 from fairlane.topics import events
 from fairlane.topics.client_log import librdkafka_log
+from fairlane.topics.clock import now_ms
 from fairlane.topics.events import Heartbeat
 
 _logger = logging.getLogger("fairlane.takeover")
@@ -31,6 +35,8 @@ STALE_MS: Final = 15 * 60_000
 """Transactions of a worker that has been silent for so long have ended by themselves."""
 TAKE_TIMEOUT_S: Final = 10.0
 BACKOFF_S: Final = 1.0
+_LOADED_MS: Final = now_ms()
+"""No worker of this process is older."""
 
 
 def is_first(beats: Mapping[str, Heartbeat], me: str, at_ms: int) -> bool:
@@ -59,6 +65,31 @@ def to_take(beats: Mapping[str, Heartbeat], me: str, at_ms: int) -> list[Heartbe
     ]
 
 
+def is_gone(beat: Heartbeat, host: str, runs: Callable[[int], bool]) -> bool:
+    """Whether the process of a heartbeat has ended, as far as this host can tell.
+
+    Where each start of a worker has the same pid, as in a container, it is the time of its start that tells.
+
+    Args:
+        beat: of an earlier start of this worker: a name is of one living worker only, so its pid is of this host too.
+        host: name of this host.
+        runs: whether a process of this host has a pid.
+    """
+    if beat.host != host or beat.pid <= 0:
+        return False
+    return beat.started_ms < _LOADED_MS if beat.pid == os.getpid() else not runs(beat.pid)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 class TakeOver:
     """Owns a thread and a consumer without a group that follow the heartbeats.
 
@@ -69,6 +100,9 @@ class TakeOver:
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
         self._beats: dict[str, Heartbeat] = {}
+        """The newest of each worker."""
+        self._earlier: dict[str, Heartbeat] = {}
+        """The last of starts that another one of the same name came after, by their transactional id."""
         self._now_ms = 0
         """The newest time in the topic: ours are in it every second, and no two clocks are compared."""
         self._is_at_end = False
@@ -116,6 +150,7 @@ class TakeOver:
         if self._is_at_end:
             # Only once all of it was read: an old heartbeat is not the newest one.
             self._take(to_take(self._beats, self._config.worker, self._now_ms))
+            self._take_earlier()
 
     def _note(self, message: Message) -> None:
         error, value = message.error(), message.value()
@@ -125,15 +160,33 @@ class TakeOver:
         beat = events.decode_heartbeat(value) if value is not None else None
         if beat is not None:
             appended_ms = message.timestamp()[1]
+            before = self._beats.get(beat.worker)
+            if before is not None and before.transactional_id != beat.transactional_id and before.state != "stopped":
+                self._earlier[before.transactional_id] = before
+            self._earlier.pop(beat.transactional_id, None)
             self._beats[beat.worker] = msgspec.structs.replace(beat, at_ms=appended_ms)
             self._now_ms = max(self._now_ms, appended_ms)
 
     def _take(self, dead: Iterable[Heartbeat]) -> None:
         for beat in dead:
-            # Anybody may write a heartbeat; an id that is not of this queue's workers is nobody's business here.
-            if beat.transactional_id.startswith(f"{self._config.names.group}-"):
-                _end_transaction(self._config, beat.transactional_id, self._stopping.is_set)
+            self._end(beat)
             self._bury(beat)
+
+    def _take_earlier(self) -> None:
+        """End what earlier starts left open; their names live on, so there is nobody to bury."""
+        for beat in list(self._earlier.values()):
+            silent_ms = self._now_ms - beat.at_ms
+            is_mine = beat.worker == self._config.worker
+            if silent_ms >= STALE_MS:
+                del self._earlier[beat.transactional_id]
+            elif (is_mine and is_gone(beat, socket.gethostname(), _runs)) or (silent_ms >= SILENT_MS and self.first):
+                self._end(beat)
+                del self._earlier[beat.transactional_id]
+
+    def _end(self, beat: Heartbeat) -> None:
+        # Anybody may write a heartbeat; an id that is not of this queue's workers is nobody's business here.
+        if beat.transactional_id.startswith(f"{self._config.names.group}-"):
+            _end_transaction(self._config, beat.transactional_id, self._stopping.is_set)
 
     def _bury(self, beat: Heartbeat) -> None:
         """Say that it is gone, so that nobody takes it again; its counters stay."""

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
+from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import Message
+from confluent_kafka import Message, Producer
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka_client_fakes import FakeConsumer, FakeMessage, end_of_partition
 from worker_parts import NOW_MS, config
+from working_queue import WorkingQueue, working_queue
 
 from fairlane.consumer import takeover
-from fairlane.consumer.takeover import SILENT_MS, STALE_MS, TakeOver, is_first, to_take
+from fairlane.consumer.takeover import SILENT_MS, STALE_MS, TakeOver, is_first, is_gone, to_take
+from fairlane.consumer.transaction import transactional_properties
 from fairlane.topics import events
 from fairlane.topics.events import Heartbeat
 
@@ -57,6 +63,30 @@ def test_the_first_by_name_of_those_that_live_takes_all_the_dead() -> None:
 def test_a_worker_whose_own_heartbeat_was_not_read_yet_counts_as_living() -> None:
     assert taken(beat("b", SILENT_MS), me="a") == ["b"]
     assert is_first({}, "a", NOW_MS)
+
+
+NO_PID = 2**22 + 1
+"""Larger than Linux gives out."""
+LATER_MS = time.time_ns() // 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("other", "gone"),
+    [
+        (beat("a", host="h", pid=NO_PID), True),
+        (beat("a", host="h", pid=2**80), True),  # anybody may write a heartbeat
+        (beat("a", host="h", pid=os.getppid()), False),  # it may still run, or another process has its pid
+        (beat("a", host="elsewhere", pid=NO_PID), False),  # nobody here can tell
+        (beat("a", host="h"), False),
+        (beat("a", host="h", pid=os.getpid(), started_ms=NOW_MS), True),  # pid 1 of the container before this one
+        (beat("a", host="h", pid=os.getpid(), started_ms=LATER_MS), False),  # another worker in this process
+    ],
+)
+def test_an_earlier_start_is_gone_when_this_host_has_no_such_process(other: Heartbeat, gone: bool) -> None:
+    def runs(pid: int) -> bool:
+        return takeover._runs(pid)
+
+    assert is_gone(other, "h", runs) is gone
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 2 * STALE_MS), min_size=1))
@@ -144,3 +174,74 @@ def test_what_is_no_heartbeat_is_passed_over(bench: Bench) -> None:
 def test_the_chores_of_a_queue_are_those_of_the_first_worker(bench: Bench) -> None:
     bench.follow(appended(beat("a"), NOW_MS), appended(beat("b"), NOW_MS), END)
     assert bench.take_over.first
+
+
+def earlier(worker: str = "a", start: int = 0, **fields: Any) -> Heartbeat:
+    """A heartbeat of a start before the one of `beat(worker)`, on this host."""
+    chosen = {"host": socket.gethostname(), "pid": NO_PID, **fields}
+    return beat(worker, transactional_id=f"fairlane-shop-{worker}-earlier-{start}", **chosen)
+
+
+def test_what_an_earlier_start_of_this_worker_left_open_is_ended_at_once(bench: Bench) -> None:
+    """Within the session timeout nobody else can tell that it is not slow."""
+    bench.follow(appended(earlier(start=1), NOW_MS - 900), appended(earlier(start=2), NOW_MS), END)
+    assert bench.ended == ["fairlane-shop-a-earlier-1"]
+    bench.follow(appended(beat("a"), NOW_MS + 100))
+    assert bench.ended == ["fairlane-shop-a-earlier-1", "fairlane-shop-a-earlier-2"]
+    bench.follow(appended(beat("a"), NOW_MS + 200))
+    assert len(bench.ended) == 2
+    assert bench.buried == []  # its name lives
+
+
+def test_an_earlier_start_that_ended_in_good_order_left_nothing_open(bench: Bench) -> None:
+    bench.follow(appended(earlier(state="stopped"), NOW_MS), appended(beat("a"), NOW_MS), END)
+    assert bench.ended == []
+
+
+def test_an_earlier_start_that_may_live_is_judged_by_its_silence_and_by_the_first_worker(bench: Bench) -> None:
+    elsewhere = earlier("b", host="elsewhere")
+    bench.follow(appended(elsewhere, NOW_MS), appended(beat("b"), NOW_MS), appended(beat("a"), NOW_MS), END)
+    assert bench.ended == []
+    bench.follow(appended(beat("b"), NOW_MS + SILENT_MS), appended(beat("a"), NOW_MS + SILENT_MS))
+    assert bench.ended == ["fairlane-shop-b-earlier-0"]
+
+
+def test_two_workers_that_live_under_one_name_do_not_end_each_others_transactions(bench: Bench) -> None:
+    """A mistake of who named them, which must not cost them all that they do."""
+    here, there = beat("a", host=socket.gethostname(), pid=os.getpid(), started_ms=LATER_MS), earlier(host="elsewhere")
+    bench.follow(END)
+    for second in range(20):
+        bench.follow(appended(here, NOW_MS + 1_000 * second), appended(there, NOW_MS + 1_000 * second))
+    assert bench.ended == []
+
+
+@pytest.fixture
+def queue(kafka: str) -> Iterator[WorkingQueue]:
+    with working_queue(kafka, partitions=1) as queue:
+        yield queue
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(60)
+def test_a_worker_that_is_killed_and_started_again_holds_up_no_reader_of_results(queue: WorkingQueue) -> None:
+    """Its successor ends the transaction within a second or two; Kafka would after ten seconds and a scan."""
+    killed = queue.config(worker="w", start="first")
+    left_open = Producer(transactional_properties(queue.connection, killed.transactional_id_prefix))
+    left_open.init_transactions(10)
+    left_open.begin_transaction()
+    left_open.produce(queue.names.status, b"half", b"t-half")
+    left_open.flush(10)
+    plain = Producer(queue.connection.producer())
+    last = Heartbeat(worker="w", host=socket.gethostname(), pid=NO_PID, transactional_id=killed.transactional_id_prefix)
+    plain.produce(queue.names.workers, events.encode(last), b"w")
+    plain.flush(10)
+
+    def work(number: int) -> int:
+        return number
+
+    began_at = time.monotonic()
+    with queue.worker(work, worker="w", start="second"):
+        task = queue.task("work", b'{"number": 1}')
+        queue.send(task)
+        queue.wait_event(task, "completed", timeout_s=30)
+    assert time.monotonic() - began_at < 8
