@@ -93,8 +93,12 @@ class WorkerPool:
 
     async def process(self, task: Task) -> Outcome:
         """Run one task now, by its registered handler, without Kafka; returns what it led to."""
-        attempts = Attempts(self._config, self._handlers, (), Threads())
-        return await attempts.run(Delivery(task, Assigned("", 0, 0), 0, "", 0))
+        threads = Threads()
+        try:
+            attempts = Attempts(self._config, self._handlers, (), threads)
+            return await attempts.run(Delivery(task, Assigned("", 0, 0), 0, "", 0))
+        finally:
+            threads.close()
 
     def __enter__(self) -> Self:
         self.start()

@@ -23,6 +23,7 @@ from typing import Final, TypeAlias
 
 from fairlane.topics.errors import UsageError
 from fairlane.topics.names import Tier
+from fairlane.topics.routing import tier_for
 
 LOOKAHEAD_MS: Final = 1_000
 """How long before its time a record of a larger tier is read: the rest of the wait is exact, in memory."""
@@ -63,24 +64,6 @@ def hold_limit_ms(tiers: Sequence[Tier]) -> int | None:
     return tiers[1].delay_ms if len(tiers) > 1 else None
 
 
-def tier_for(remaining_ms: int, tiers: Sequence[Tier]) -> Tier | None:
-    """The tier whose topic a task with so much of its delay left is written to; None if it is due.
-
-    Args:
-        remaining_ms: what remains of the delay, ms.
-        tiers: the queue's tiers, ascending.
-
-    Raises:
-        UsageError: there is no tier.
-    """
-    hold_ms = hold_limit_ms(tiers)
-    if remaining_ms <= 0:
-        return None
-    if hold_ms is None or remaining_ms < hold_ms:
-        return tiers[0]
-    return next(tier for tier in reversed(tiers) if tier.delay_ms <= remaining_ms)
-
-
 def read_decision(tier: Tier, appended_ms: int, not_before_ms: int, now_ms: int, tiers: Sequence[Tier]) -> Decision:
     """What to do with a record that was read from a tier.
 
@@ -100,9 +83,7 @@ def read_decision(tier: Tier, appended_ms: int, not_before_ms: int, now_ms: int,
         until_ms = min(appended_ms + tier.delay_ms, not_before_ms) - min(LOOKAHEAD_MS, tier.delay_ms // 2)
         if now_ms < until_ms:
             return Wait(until_ms)
-    target = tier_for(remaining_ms, tiers)
-    assert target is not None
-    return Hop(target)
+    return Hop(tier_for(remaining_ms, tiers))
 
 
 def snap(delay_ms: int, tiers: Sequence[Tier]) -> int:

@@ -13,7 +13,8 @@ from typing import Final, TypeVar
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # it is in their documentation
 
-from fairlane.monitor.scan import KAFKA_LOG, Partition, reaching
+from fairlane.monitor.scan import Partition, reaching
+from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
 
 _Answer = TypeVar("_Answer")
@@ -47,7 +48,7 @@ class Offsets:
     def __init__(self, connection: Connection, *, timeout_s: float) -> None:
         self._connection = connection
         self._timeout_s = timeout_s
-        self._admin = AdminClient(connection.admin(), logger=KAFKA_LOG)
+        self._admin = AdminClient(connection.admin(), logger=librdkafka_log)
 
     def partitions(self) -> dict[str, int]:
         """All topics of the cluster and how many partitions each has.

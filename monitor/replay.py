@@ -20,9 +20,10 @@ from fairlane.monitor.errors import ReplayFailed
 from fairlane.monitor.heartbeats import newest_beats, topics_read
 from fairlane.monitor.letter import Letter
 from fairlane.monitor.offsets import Offsets
-from fairlane.monitor.scan import KAFKA_LOG, Partition, Scanner, reaching
+from fairlane.monitor.scan import Partition, Scanner, reaching
 from fairlane.topics import tracing, wire
 from fairlane.topics.audit import REPLAY, AuditRecord, encode_audit
+from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
 from fairlane.topics.errors import QueueUnknown
 from fairlane.topics.names import Lane, QueueNames
@@ -158,7 +159,7 @@ class _Transactions:
                 # How large a record may be is for the brokers to say: they have it in the DLQ already.
                 message_max_bytes=_MESSAGE_MAX_BYTES,
             ),
-            logger=KAFKA_LOG,
+            logger=librdkafka_log,
         )
         with reaching(connection, timeout_s):
             self._call(self._producer.init_transactions)

@@ -6,7 +6,6 @@ last stable offset, so nothing of an open transaction), or the deadline says how
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Final, NamedTuple, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from fairlane.monitor.errors import ReadIncomplete
+from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
 from fairlane.topics.errors import KafkaRefused, KafkaUnreachable
 
@@ -34,10 +34,6 @@ Span = tuple[int, int]
 
 BEGINNING: Final = 0
 """What begins later answers with its own beginning. librdkafka's OFFSET_BEGINNING costs half a second of retries."""
-
-KAFKA_LOG: Final = logging.getLogger("fairlane.monitor.kafka")
-KAFKA_LOG.addHandler(logging.NullHandler())
-"""Where librdkafka's own words go: to stderr they would tear a live view."""
 
 _UNREACHABLE: Final = frozenset(
     {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}
@@ -98,7 +94,7 @@ class Scanner:
                 fetch_message_max_bytes=fetch_bytes,
                 queued_min_messages=ahead,
             ),
-            logger=KAFKA_LOG,
+            logger=librdkafka_log,
         )
         self._topics: set[str] = set()
         self._reading = False
