@@ -82,7 +82,8 @@ class Queue:
         """The task is done; returns when result and offset are in Kafka.
 
         Raises:
-            UsageError: the task is not open here, or the result has no JSON.
+            UsageError: the task is not open here, or the result has no JSON or is too large for `result_max_bytes`.
+            TaskFailed: Kafka refused the result: the task is dead, for the reason that is said.
         """
         self._member().ack(task_id, result)
 

@@ -1,7 +1,8 @@
 """Taking tasks one by one: dequeue, ack, nack, over the same reader, feed and settler that a worker runs on.
 
 Invariant: a task that was dequeued is open until it is acknowledged or given back; one whose caller dies is delivered
-to somebody else. The lock makes whoever holds it the driver of the feed.
+to somebody else. What is open is a record, not an id: two records with one id are two tasks. The lock makes whoever
+holds it the driver of the feed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -16,14 +18,14 @@ import msgspec
 
 from fairlane.consumer.attempt_span import AttemptSpans, with_span
 from fairlane.consumer.config import WorkerConfig
-from fairlane.consumer.delivery import Delivery
+from fairlane.consumer.delivery import Assigned, Delivery
 from fairlane.consumer.engine import Engine
-from fairlane.consumer.outcome import Completed, Malformed, Outcome
+from fairlane.consumer.outcome import Completed, Dead, Expired, Outcome, assigned_of, offset_of
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.consumer.signals import RetryLater
-from fairlane.consumer.verdict import failed
+from fairlane.consumer.verdict import TaskExpired, failed
 from fairlane.topics.clock import now_ms
-from fairlane.topics.errors import UsageError
+from fairlane.topics.errors import TaskFailed, UsageError
 from fairlane.topics.task import Task
 from fairlane.topics.tracing import Processing
 
@@ -56,8 +58,9 @@ class Pull:
         self._spans = AttemptSpans(config)
         self._changed = threading.Condition()
         self._engine = Engine(config, {}, wake=self._wake, on_crash=self._crashed, on_settled=self._settled)
-        self._open: dict[str, _Open] = {}
-        self._settling: set[str] = set()
+        self._open: defaultdict[str, deque[_Open]] = defaultdict(deque)
+        self._settling: dict[tuple[Assigned, int], Outcome | None] = {}
+        """By record, what somebody waits for, and what was settled of it."""
         self._crash: BaseException | None = None
         self._started = False
 
@@ -74,9 +77,9 @@ class Pull:
                 self._raise_crash()
                 moment_ms = now_ms()
                 self._engine.feed.refresh(moment_ms)
-                room = self._config.concurrency - len(self._open)
-                for delivery in self._engine.feed.take(min(1, room)):
-                    self._open[delivery.task.id] = _Open(delivery, moment_ms, self._spans.of(delivery))
+                delivery = self._next(moment_ms)
+                if delivery is not None:
+                    self._open[delivery.task.id].append(_Open(delivery, moment_ms, self._spans.of(delivery)))
                     return delivery.task
                 left_s = ends_at - time.monotonic()
                 if left_s <= 0:
@@ -89,16 +92,24 @@ class Pull:
         """The task is done; returns when its result and its offset are in Kafka.
 
         Args:
-            task_id: of a task that was dequeued here.
+            task_id: of a task that was dequeued here; the first one, if several of this id are open.
             result: anything that JSON can say.
 
         Raises:
-            UsageError: the task is not open here, or the result is no JSON.
+            UsageError: the task is not open here, or the result is no JSON or larger than a result may be: then the
+                task is still open.
+            TaskFailed: Kafka refused the result: the task is dead, for the reason that is said.
         """
         try:
             encoded = msgspec.json.encode(result)
         except TypeError as error:
             raise UsageError(f"the result of task {task_id} is no JSON: {error}", "Return what JSON can say") from error
+        limit = self._config.result_max_bytes
+        if len(encoded) > limit:
+            raise UsageError(
+                f"the result of task {task_id} has {len(encoded)} bytes, the limit is {limit}",
+                "Store it elsewhere and acknowledge with a reference to it, or raise result_max_bytes",
+            )
         delivery, started_ms, processing = self._take_open(task_id)
         processing.end()
         self._settle(delivery, with_span(Completed(delivery, started_ms, now_ms(), encoded), processing))
@@ -126,7 +137,7 @@ class Pull:
         with self._changed:
             if not self._started:
                 return
-            for delivery, _, processing in self._open.values():
+            for delivery, _, processing in [each for same_id in self._open.values() for each in same_id]:
                 processing.happened("handed back")
                 processing.end()
                 self._engine.feed.done(delivery, now_ms())
@@ -136,38 +147,60 @@ class Pull:
     @property
     def open(self) -> int:
         """Tasks that were dequeued and are neither acknowledged nor given back."""
-        return len(self._open)
+        return sum(map(len, self._open.values()))
 
     def _start(self) -> None:
         if not self._started:
             self._started = True
             self._engine.start()
 
+    def _next(self, moment_ms: int) -> Delivery | None:
+        """The next task that is still worth a start."""
+        feed = self._engine.feed
+        while started := feed.take(min(1, self._config.concurrency - self.open)):
+            (delivery,) = started
+            late_ms = moment_ms - delivery.task.expires_ms
+            if not delivery.task.expires_ms or late_ms < 0:
+                return delivery
+            with self._spans.of(delivery) as processing:
+                processing.failed(TaskExpired(late_ms))
+            self._engine.settler.post(with_span(Expired(delivery, moment_ms), processing))
+            feed.done(delivery, moment_ms)
+        return None
+
     def _take_open(self, task_id: str) -> _Open:
         with self._changed:
             self._raise_crash()
-            found = self._open.pop(task_id, None)
-        if found is None:
-            raise UsageError(f"task {task_id} is not open here", "Acknowledge a task once, where it was dequeued")
+            same_id = self._open.get(task_id)
+            if not same_id:
+                raise UsageError(f"task {task_id} is not open here", "Acknowledge a task once, where it was dequeued")
+            found = same_id.popleft()
+            if not same_id:
+                del self._open[task_id]
         return found
 
     def _settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        record = (delivery.assigned, delivery.offset)
         with self._changed:
-            self._settling.add(delivery.task.id)
+            self._settling[record] = None
             self._engine.settler.post(outcome)
             self._engine.feed.done(delivery, now_ms())
-            done = self._changed.wait_for(
-                lambda: delivery.task.id not in self._settling or self._crash is not None, SETTLE_TIMEOUT_S
-            )
+            self._changed.wait_for(lambda: self._settling[record] or self._crash, SETTLE_TIMEOUT_S)
+            settled = self._settling.pop(record)
             self._raise_crash()
-        if not done:
+        if settled is None:
             raise TimeoutError(f"task {delivery.task.id} was not settled within {SETTLE_TIMEOUT_S:g} s")
+        if isinstance(outcome, Completed) and isinstance(settled, Dead):
+            error = settled.error
+            words = (error.type, error.message) if error is not None else ()
+            raise TaskFailed(delivery.task.id, "failed", settled.reason, *words)
 
     def _settled(self, outcomes: Sequence[Outcome]) -> None:
         with self._changed:
             for outcome in outcomes:
-                if not isinstance(outcome, Malformed):
-                    self._settling.discard(outcome.delivery.task.id)
+                record = (assigned_of(outcome), offset_of(outcome))
+                if record in self._settling:
+                    self._settling[record] = outcome
             self._changed.notify_all()
 
     def _wake(self) -> None:
