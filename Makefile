@@ -50,7 +50,7 @@ lint: $(STAMP)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 types: $(STAMP)
-	@PYTHONSAFEPATH=1 $(BIN)/mypy -p fairlane && PYTHONSAFEPATH=1 $(BIN)/mypy tests
+	@PYTHONSAFEPATH=1 $(BIN)/mypy -p fairlane && PYTHONSAFEPATH=1 $(BIN)/mypy tests bench
 
 fmt: $(STAMP)  ## format and mend what can be mended
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
@@ -66,8 +66,8 @@ test-docker: $(STAMP)  ## the compose file, for real: up, scale, kill a worker, 
 test-outage: $(STAMP)  ## a broker that dies under load, and one that is away for long
 	@$(PYTEST) -m outage tests/test_broker_outage.py $(ARGS)
 
-bench: $(STAMP)  ## throughput and latency beside a raw loop, in one run; QUICK=1 for a short one
-	@PYTHONSAFEPATH=1 $(BIN)/python bench $(if $(QUICK),--quick)
+bench: $(STAMP)  ## every figure beside a raw loop, in one run; QUICK=1 for a short one, ONLY=noop,enqueue for some
+	@PYTHONSAFEPATH=1 $(BIN)/python bench $(if $(QUICK),--size quick) $(if $(ONLY),--only $(ONLY))
 
 clean:  ## remove the environment and everything built
 	@rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,105 +1,79 @@
-"""`make bench`: figures of one interleaved run, medians of several repeats, as a table and as JSON.
+"""`make bench`: every figure of one interleaved run, medians of several repeats, as a table, as JSON and as plots.
 
 Method: one real Kafka (KAFKA_BOOTSTRAP_SERVERS, else the embedded one) on the same cores as everything else. Every
-repeat runs each subject once, one after the other, on topics of its own, so that noise of the machine hits all of them.
-What is quoted are ratios of medians of the same run.
+repeat runs each subject once, one after the other, on topics of its own, so that the noise of the machine hits all of
+them. A ratio is one of medians of the same run. How each subject is measured, its own docstring says.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
-import subprocess
+import platform
 import sys
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-import load
-from report import Figure, write
+import figures
+from report import as_json, as_markdown
+from sizes import FULL, QUICK, SMOKE, Sizes, scaled
+from stage import BENCH, Measured, Stage, stage
+from workloads import WORKLOADS
 
-from fairlane.kafka import EmbeddedKafka
-from fairlane.topics.admin import TopicAdmin
-from fairlane.topics.connection import Connection
-from fairlane.topics.names import QueueNames
-from fairlane.topics.topology import Topology
-
-HERE = Path(__file__).parent
+SIZES = {"full": FULL, "quick": QUICK, "smoke": SMOKE}
 
 
-@contextmanager
-def kafka() -> Iterator[str]:
-    named = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
-    if named:
-        yield named
-        return
-    with EmbeddedKafka() as embedded:
-        yield embedded.bootstrap
+def measure(on: Stage, sizes: Sizes, names: list[str]) -> list[Measured]:
+    """Run the workloads, all of them in each repeat."""
+    repeats: list[Measured] = []
+    for repeat in range(sizes.repeats):
+        measured: Measured = {}
+        for name in names:
+            if repeat and not WORKLOADS[name].every_repeat:
+                continue
+            began = time.monotonic()
+            found = WORKLOADS[name].run(on, sizes)
+            shown = ", ".join(f"{key} {value:,.4g}" for key, value in found.items())
+            print(f"[{repeat + 1}/{sizes.repeats}] {name}, {time.monotonic() - began:.0f} s: {shown}", flush=True)
+            measured |= found
+        repeats.append(measured)
+    return repeats
 
 
-@contextmanager
-def a_queue(bootstrap: str) -> Iterator[QueueNames]:
-    names = QueueNames(f"bench-{uuid.uuid4().hex[:8]}")
-    admin = TopicAdmin(Connection(bootstrap), timeout_s=60)
-    topology = Topology.of(names, partitions=12)
-    admin.create(topology)
-    try:
-        yield names
-    finally:
-        admin.delete(names)
-
-
-def subject(script: str, *arguments: str) -> dict[str, float]:
-    """Run one subject in a process of its own; its last line is JSON."""
-    command = [sys.executable, str(HERE / script), *arguments]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=300)
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
-def throughput(bootstrap: str, tasks: int) -> dict[str, float]:
-    """No-op tasks per second of one worker process, beside a raw consume-produce-commit loop on the same records."""
-    rates = {}
-    for name, script in (("raw", "raw_loop.py"), ("fairlane", "noop_worker.py")):
-        with a_queue(bootstrap) as names:
-            load.fill(bootstrap, names, tasks)
-            rates[name] = subject(script, bootstrap, names.queue, str(tasks))["per_s"]
-    return rates
-
-
-def latency(bootstrap: str, tasks: int) -> dict[str, float]:
-    """Enqueue to handler start on an idle queue."""
-    with a_queue(bootstrap) as names:
-        return subject("idle_latency.py", bootstrap, names.queue, str(tasks))
+def about(sizes: Sizes, command: str) -> dict[str, Any]:
+    """What the run was made of."""
+    return {
+        "command": command,
+        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        "versions": f"Python {platform.python_version()}, confluent-kafka {version('confluent-kafka')}",
+        "python": platform.python_version(),
+        "repeats": sizes.repeats,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller workloads, one repeat")
-    parser.add_argument("--out", type=Path, default=HERE / "out")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="full", help="how large the workloads are")
+    parser.add_argument("--only", default="", help=f"some of {','.join(WORKLOADS)}, comma-separated")
+    parser.add_argument("--out", type=Path, default=BENCH / "out")
+    parser.add_argument("--home", type=Path, default=BENCH.parent / ".bench", help="environments of the peers")
     options = parser.parse_args()
-    tasks, repeats, probes = (20_000, 1, 100) if options.quick else (100_000, 3, 500)
-    raw: list[float] = []
-    ours: list[float] = []
-    waits: list[dict[str, float]] = []
-    with kafka() as bootstrap:
-        for repeat in range(repeats):
-            rates = throughput(bootstrap, tasks)
-            waits.append(latency(bootstrap, probes))
-            raw.append(rates["raw"])
-            ours.append(rates["fairlane"])
-            print(f"repeat {repeat + 1} of {repeats}: {rates} {waits[-1]}", flush=True)
-    figures = [
-        Figure("noop_vs_raw", statistics.median(ours) / statistics.median(raw), "no-op tasks/s ÷ raw loop"),
-        Figure("noop_per_s", statistics.median(ours), "no-op tasks/s, result and status stored", ours),
-        Figure("raw_per_s", statistics.median(raw), "raw loop: consume, produce one record each, commit", raw),
-        Figure("idle_p50_ms", statistics.median(each["p50_ms"] for each in waits), "enqueue to start, idle: p50, ms"),
-        Figure("idle_p99_ms", statistics.median(each["p99_ms"] for each in waits), "enqueue to start, idle: p99, ms"),
-    ]
-    write(figures, options.out, scaled={"tasks": tasks} if options.quick else {})
+    names = options.only.split(",") if options.only else list(WORKLOADS)
+    if unknown := [name for name in names if name not in WORKLOADS]:
+        parser.error(f"no workload is called {unknown[0]!r}; there are {', '.join(WORKLOADS)}")
+    sizes = SIZES[options.size]
+    with stage(options.home) as on:
+        repeats = measure(on, sizes, names)
+    found = figures.find(repeats, names, {})
+    said = about(sizes, " ".join(["make bench", *(["QUICK=1"] if sizes is not FULL else [])]))
+    smaller = scaled(sizes)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "bench.json").write_text(as_json(found, said, smaller))
+    table = as_markdown(found, said, smaller)
+    (options.out / "bench.md").write_text(table)
+    print(table, file=sys.stdout)
 
 
 if __name__ == "__main__":
