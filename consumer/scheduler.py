@@ -239,6 +239,23 @@ class Scheduler(Generic[T]):
         gate.inside -= 1
         self._admit(gate)
 
+    def set_limit(self, task_type: str, limit: int) -> None:
+        """Let so many of a type run at once from now on; of those that run already, all go on.
+
+        Args:
+            task_type: one that has a limit.
+            limit: from 1 on.
+
+        Raises:
+            InvariantBroken: the type has no limit, or this is none.
+        """
+        gate = self._gates.get(task_type)
+        if gate is None or limit < 1:
+            raise InvariantBroken(f"task type {task_type!r} cannot have the limit {limit}")
+        self._step_aside()
+        gate.limit = limit
+        self._admit(gate)
+
     def _step_aside(self) -> None:
         """Let all step aside that head a line and may not run: a place that frees goes to the most urgent of them."""
         for lane in self._urgent_first:

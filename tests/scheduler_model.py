@@ -27,7 +27,7 @@ class SchedulerModel:
     def __init__(self, lanes: Mapping[str, tuple[int, int]], limits: Mapping[str, int]) -> None:
         ordered = sorted(lanes.items(), key=lambda lane: -lane[1][0])
         self.lanes = [LaneModel(name, weight, tokens=weight) for name, (_, weight) in ordered]
-        self.limits = limits
+        self.limits = dict(limits)
         self.running = dict.fromkeys(limits, 0)
         self.aside: dict[tuple[str, str], list[Task]] = {(t, name): [] for t in limits for name in lanes}
         self.type_tokens = {(t, lane.name): lane.weight for t in limits for lane in self.lanes}
@@ -87,6 +87,11 @@ class SchedulerModel:
         if task_type in self.limits:
             self.running[task_type] -= 1
             self.admit(task_type)
+
+    def set_limit(self, task_type: str, limit: int) -> None:
+        self.limits[task_type] = limit
+        self.admit(task_type)
+        self.step_aside()
 
     def admit(self, task_type: str) -> None:
         while not self.blocked(task_type):

@@ -202,6 +202,25 @@ def test_it_says_what_waits_where() -> None:
     assert tasks.lanes_with_work == ("p4", "p1")
 
 
+def test_a_limit_that_is_raised_lets_those_aside_pass_and_a_lower_one_ends_nobody() -> None:
+    tasks = scheduler(concurrency={"report": 1})
+    tasks.offer_many("p3", [("report", f"r{number}") for number in range(1, 7)])
+    assert tasks.take(9) == ["r1"]
+    tasks.set_limit("report", 3)
+    assert tasks.take(9) == ["r2", "r3"]
+    tasks.set_limit("report", 2)
+    tasks.finished("report")
+    assert tasks.take(9) == []
+    tasks.finished("report")
+    assert tasks.take(9) == ["r4"]
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("report", 0), ("mail", 2)])
+def test_a_limit_is_of_a_type_that_has_one_and_at_least_one(kind: str, limit: int) -> None:
+    with pytest.raises(InvariantBroken, match=kind):
+        scheduler(concurrency={"report": 1}).set_limit(kind, limit)
+
+
 def test_a_slot_that_nobody_held_cannot_be_given_back() -> None:
     tasks = scheduler(concurrency={"report": 2})
     tasks.finished("mail")
@@ -237,6 +256,7 @@ class ScheduledWorker(RuleBasedStateMachine):
         self.model = SchedulerModel(lanes, self.LIMITS)
         self.running: list[Task] = []
         self.count = 0
+        self.most = dict(self.LIMITS)
 
     def tasks(self, types: list[str]) -> list[Task]:
         self.count += len(types)
@@ -283,6 +303,18 @@ class ScheduledWorker(RuleBasedStateMachine):
         task = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
         self.scheduler.finished(task.type)
         self.model.finished(task.type)
+        if task.type in self.most:
+            # What ran when a limit was lowered goes on, and nothing comes in its place.
+            held = self.model.running[task.type]
+            self.most[task.type] = max(self.model.limits[task.type], min(self.most[task.type], held))
+        self.no_lane_starves()
+
+    @precondition(lambda self: self.LIMITS)
+    @rule(kind=st.sampled_from(["one", "three"]), limit=st.integers(1, 6))
+    def set_limit(self, kind: str, limit: int) -> None:
+        self.scheduler.set_limit(kind, limit)
+        self.model.set_limit(kind, limit)
+        self.most[kind] = max(limit, self.model.running[kind])
         self.no_lane_starves()
 
     @rule(modulus=st.integers(1, 4))
@@ -299,7 +331,7 @@ class ScheduledWorker(RuleBasedStateMachine):
     @invariant()
     def no_more_of_a_type_run_than_may(self) -> None:
         running = Counter(task.type for task in self.running)
-        assert all(running[task_type] <= limit for task_type, limit in self.LIMITS.items())
+        assert all(running[task_type] <= limit for task_type, limit in self.most.items())
 
     @invariant()
     def it_counts_what_waits(self) -> None:
