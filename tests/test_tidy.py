@@ -32,6 +32,7 @@ CORE = (
     "consumer/settle_records.py",
     "consumer/suspects.py",
     "consumer/linger.py",
+    "consumer/adaptive.py",
     "consumer/restarts.py",
     "consumer/shutdown.py",
     "consumer/health.py",
