@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from fairlane.app import Fairlane
     from fairlane.call import Call
+    from fairlane.consumer.adaptive import Adaptive
     from fairlane.consumer.context import Context, context
     from fairlane.consumer.retry import RetryPolicy
     from fairlane.consumer.signals import Reject, RetryLater
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Adaptive",
     "Call",
     "Context",
     "Fairlane",
@@ -52,6 +54,7 @@ __all__ = [
 ]
 
 _HOMES: Final = {
+    "Adaptive": "consumer.adaptive",
     "Call": "call",
     "Context": "consumer.context",
     "Fairlane": "app",

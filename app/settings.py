@@ -23,6 +23,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from fairlane.between import Many, parse
 from fairlane.logs import LogFormat
 from fairlane.topics.connection import Connection, parse_queue_url
 from fairlane.topics.errors import UsageError
@@ -90,7 +91,8 @@ class Settings(BaseSettings):
         tiers: the queue's fixed delays.
         enqueue_timeout_s: how long Kafka may take to acknowledge a task, seconds.
         source: who enqueues, for `ce_source`; by default nobody in particular.
-        workers: attempts that one worker process runs at once.
+        workers: attempts that one worker process runs at once; `4..200` lets the concurrency of each task type adapt
+            within these bounds that has none of its own.
         processes: worker processes.
         grace_s: how long a shutdown waits for attempts that run, seconds.
         instance_id: static membership: a supervised worker that is back within the session timeout keeps its
@@ -132,7 +134,7 @@ class Settings(BaseSettings):
     tiers: Annotated[tuple[Tier, ...], BeforeValidator(_tiers), Field(min_length=1)] = DEFAULT_TIERS
     enqueue_timeout_s: float = Field(30.0, gt=0, le=3_600)
     source: str = ""
-    workers: int = Field(10, ge=1)
+    workers: Annotated[Many, BeforeValidator(parse)] = 10
     processes: int = Field(1, ge=1)
     grace_s: float = Field(30.0, ge=0)
     instance_id: str | None = None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
+from fairlane.consumer.adaptive import Adaptive
 from fairlane.consumer.handlers import Handler, Isolation
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.sender import Sender
@@ -85,7 +86,7 @@ class TaskRegistry(ABC):
         retry: RetryPolicy = ...,
         timeout_s: float | None = ...,
         expires_s: float | None = ...,
-        concurrency: int | None = ...,
+        concurrency: int | Adaptive | None = ...,
         isolation: Isolation = ...,
         on_invalid: Literal["dead", "retry"] = ...,
         version: int = ...,
@@ -101,7 +102,7 @@ class TaskRegistry(ABC):
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
         timeout_s: float | None = None,
         expires_s: float | None = None,
-        concurrency: int | None = None,
+        concurrency: int | Adaptive | None = None,
         isolation: Isolation = "auto",
         on_invalid: Literal["dead", "retry"] = "dead",
         version: int = 1,
@@ -118,7 +119,8 @@ class TaskRegistry(ABC):
             retry: when and how often a failed attempt is tried again.
             timeout_s: how long one attempt may take, seconds; None is as long as it likes.
             expires_s: how long after its enqueue a task is not worth a start any more, seconds; None is never.
-            concurrency: how many attempts of it one worker process runs at once; None is as many as it can.
+            concurrency: how many attempts of it one worker process runs at once; `Adaptive(min=4, max=200)` is as many
+                as it bears, by what attempts take; None is as many as the worker can.
             isolation: where it runs; `auto` is the event loop for `async def` and a thread for `def`; `process` is a
                 child process, which is killed when its time is up and may die without taking the worker with it.
             on_invalid: what becomes of a payload that does not fit: `dead` at once, or `retry` for a newer worker.

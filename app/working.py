@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import fairlane
+from fairlane.between import Between, most_of
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.worker import Worker, no_lifespan
 from fairlane.settings import Settings
@@ -32,7 +33,8 @@ def worker_config(names: QueueNames, settings: Settings, **overrides: Any) -> Wo
         "lanes": settings.lanes_of(names),
         "tiers": settings.tiers,
         "instance_id": settings.instance_id,
-        "concurrency": settings.workers,
+        "concurrency": most_of(settings.workers),
+        "adaptive_min": settings.workers.least if isinstance(settings.workers, Between) else None,
         "grace_s": settings.grace_s,
         "buffer_records": settings.buffer_records,
         "buffer_bytes": settings.buffer_bytes,
@@ -46,6 +48,9 @@ def worker_config(names: QueueNames, settings: Settings, **overrides: Any) -> Wo
         "loop_blocked_s": settings.loop_blocked_s,
         "connect": {"queue_url": settings.queue_url, "kafka": dict(settings.kafka)},
     }
+    if "concurrency" in overrides:
+        # Whoever says how many has said it.
+        del values["adaptive_min"]
     return WorkerConfig(settings.connection, names.queue, **(values | overrides))
 
 

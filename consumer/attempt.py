@@ -14,13 +14,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from fairlane.consumer.adaptive_types import is_overload
 from fairlane.consumer.attempt_span import AttemptSpans, with_span
 from fairlane.consumer.children import Children
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.context import Context, current
 from fairlane.consumer.delivery import Delivery
 from fairlane.consumer.handlers import Handler, Handlers, Middleware
-from fairlane.consumer.outcome import Completed, Dead, Expired, HandedBack, OutboxRecord, Outcome
+from fairlane.consumer.outcome import Completed, Dead, Expired, HandedBack, OutboxRecord, Outcome, Retrying
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.consumer.threads import Interrupted, Threads
 from fairlane.consumer.verdict import AttemptTimeout, NoHandler, ResultTooLarge, TaskExpired, describe, failed, unfit
@@ -130,6 +131,8 @@ class Attempts:
                 processing.happened("handed back")
             else:
                 processing.failed(error)
+            if isinstance(outcome, Retrying | Dead) and is_overload(handler, self._config, error):
+                outcome = replace(outcome, overloaded=True)
             return outcome
         finally:
             current.reset(token)

@@ -67,6 +67,11 @@ class PayloadRefused(Exception):
         self.patience_s = patience_s
 
 
+def is_any_of(error: BaseException, classes: tuple[type[BaseException], ...]) -> bool:
+    """Whether an error is of one of these classes, wherever it was raised."""
+    return error.is_any_of(classes) if isinstance(error, RaisedInChild) else isinstance(error, classes)
+
+
 def full_name(kind: type) -> str:
     """The name by which an exception class is known on both sides."""
     return f"{kind.__module__}.{kind.__qualname__}"

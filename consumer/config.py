@@ -36,6 +36,8 @@ class WorkerConfig:
         instance_id: static membership (`group.instance.id`): a supervised worker that restarts within the session
             timeout keeps its partitions. None for a worker that nobody restarts under the same name.
         concurrency: attempts that run at once.
+        adaptive_min: from how many on the concurrency of each task type adapts that says nothing of it, up to what the
+            worker runs at once; None is not at all.
         grace_s: how long a shutdown waits for running attempts, seconds.
         revoke_grace_s: how long a partition that leaves waits for its running attempts, seconds.
         buffer_records: records read ahead over all lanes, shared out by weight.
@@ -65,6 +67,7 @@ class WorkerConfig:
     worker: str = field(default_factory=default_worker_name)
     instance_id: str | None = None
     concurrency: int = 10
+    adaptive_min: int | None = None
     grace_s: float = 30.0
     revoke_grace_s: float = 5.0
     buffer_records: int = 4_000
@@ -87,6 +90,8 @@ class WorkerConfig:
     def __post_init__(self) -> None:
         if self.concurrency < 1:
             raise UsageError(f"concurrency is {self.concurrency}", "Give 1 or more")
+        if self.adaptive_min is not None and not 1 <= self.adaptive_min < self.concurrency:
+            raise UsageError(f"adaptive_min is {self.adaptive_min}", f"Give 1 to {self.concurrency - 1}, or None")
         if self.worker_lost_max < 2:
             raise UsageError(f"worker_lost_max is {self.worker_lost_max}", "Give 2 or more")
         if self.grace_s < 0:

@@ -187,6 +187,8 @@ class Executor:
                 self._running.pop(number, None)
                 self._meter.ended(outcome, ended_ms)
                 self._feed.done(delivery, ended_ms)
+            if self._feed.adapts:
+                self._feed.adapt([(delivery, outcome) for _, delivery, outcome in ended], ended_ms)
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
             self._on_crash(error)
         if not self._running:

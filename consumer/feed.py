@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from fairlane.consumer.adaptive_types import AdaptiveTypes
 from fairlane.consumer.attempt_span import AttemptSpans, with_span
 from fairlane.consumer.config import TIERS_ACCOUNT, WorkerConfig
 from fairlane.consumer.delays import DelayHeap
 from fairlane.consumer.delivery import Assigned, Delivery
 from fairlane.consumer.handlers import Handlers
-from fairlane.consumer.outcome import Dead
+from fairlane.consumer.outcome import Dead, Outcome
 from fairlane.consumer.scheduler import Scheduler
 from fairlane.consumer.settler import Settler
 from fairlane.consumer.suspects import Command, Record, Run, SuspectGate
@@ -63,9 +64,12 @@ class Feed:
         self._settler = settler
         self._wake = wake
         self._inbox: deque[Sequence[Delivery] | _TakenOver | _Revoke | _Recorded | _Begin] = deque()
-        limits = {kind: handler.concurrency for kind, handler in handlers.items() if handler.concurrency is not None}
+        self._adaptive = AdaptiveTypes.of(handlers, config)
+        self.adapts = self._adaptive is not None
+        """Whether `adapt` has something to do."""
+        limits = {kind: each.concurrency for kind, each in handlers.items() if isinstance(each.concurrency, int)}
         self._scheduler: Scheduler[Delivery] = Scheduler(
-            {lane.topic: (lane.level, lane.weight) for lane in config.lanes}, limits
+            {lane.topic: (lane.level, lane.weight) for lane in config.lanes}, limits | self.limits
         )
         self._delays: DelayHeap[Delivery] = DelayHeap()
         # The gate counts the losses on record, and the first death of all is on nobody's record.
@@ -160,6 +164,8 @@ class Feed:
         for delivery in started:
             self._running[delivery.assigned] = self._running.get(delivery.assigned, 0) + 1
             self._count(delivery)
+        if self._adaptive is not None:
+            self._adaptive.began(started)
         return started
 
     def done(self, delivery: Delivery, now_ms: int) -> None:
@@ -176,6 +182,17 @@ class Feed:
             self._follow(commands, now_ms)
         if self._revoked:
             self._tell_quiet()
+
+    def adapt(self, ended: Iterable[tuple[Delivery, Outcome]], now_ms: int) -> None:
+        """Let the limits of task types follow what attempts led to that are over."""
+        if self._adaptive is not None:
+            for task_type, limit in self._adaptive.ended(ended, now_ms):
+                self._scheduler.set_limit(task_type, limit)
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """How many attempts may run at once now of each type whose concurrency adapts; any thread."""
+        return self._adaptive.limits if self._adaptive is not None else {}
 
     @property
     def next_due_ms(self) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from fairlane.consumer.adaptive import Adaptive
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.consumer.target import target_of
 from fairlane.topics.errors import UsageError
@@ -27,7 +28,8 @@ class Handler:
         signature: turns payload bytes into its arguments and its result into bytes.
         retry: when and how often it is tried again.
         timeout_s: how long one attempt may take, seconds; None is as long as it likes.
-        concurrency: how many attempts of this type one worker process runs at once; None is as many as it can.
+        concurrency: how many attempts of this type one worker process runs at once; `Adaptive(min, max)` is as many as
+            it bears, None is as many as the worker can.
         isolation: where it runs.
         on_invalid: what becomes of a payload that does not fit: `dead` at once, or `retry` for a newer worker to take.
         version: of the handler, shown in traces.
@@ -43,7 +45,7 @@ class Handler:
     signature: Signature
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     timeout_s: float | None = None
-    concurrency: int | None = None
+    concurrency: int | Adaptive | None = None
     isolation: Isolation = "auto"
     on_invalid: Literal["dead", "retry"] = "dead"
     version: int = 1
@@ -56,8 +58,11 @@ class Handler:
         object.__setattr__(self, "is_async", inspect.iscoroutinefunction(self.function))
         if self.timeout_s is not None and self.timeout_s <= 0:
             raise UsageError(f"task {self.type!r} has timeout_s={self.timeout_s}", "Give seconds above 0, or None")
-        if self.concurrency is not None and self.concurrency < 1:
-            raise UsageError(f"task {self.type!r} has concurrency={self.concurrency}", "Give 1 or more, or None")
+        if isinstance(self.concurrency, int) and self.concurrency < 1:
+            raise UsageError(
+                f"task {self.type!r} has concurrency={self.concurrency}",
+                "Give 1 or more, or Adaptive(min=1, max=100), or None",
+            )
         if self.isolation == "loop" and not self.is_async:
             raise UsageError(
                 f"task {self.type!r} is a plain def and cannot run on the event loop", "Make it async def, or drop it"

@@ -37,7 +37,10 @@ class Completed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Retrying(msgspec.Struct, frozen=True, gc=False):
-    """The attempt failed and another follows; `task` is what goes to the tier, with the next attempt and due time."""
+    """The attempt failed and another follows; `task` is what goes to the tier, with the next attempt and due time.
+
+    It is `overloaded` where the exception means that what the handler uses is (`Adaptive.overload`).
+    """
 
     delivery: Delivery
     started_ms: int
@@ -45,10 +48,11 @@ class Retrying(msgspec.Struct, frozen=True, gc=False):
     task: Task
     error: ErrorInfo
     traceparent: str = ""
+    overloaded: bool = False
 
 
 class Dead(msgspec.Struct, frozen=True, gc=False):
-    """No further attempt: the record goes to the DLQ with the reason."""
+    """No further attempt: the record goes to the DLQ with the reason; `overloaded` as for Retrying."""
 
     delivery: Delivery
     started_ms: int
@@ -56,6 +60,7 @@ class Dead(msgspec.Struct, frozen=True, gc=False):
     reason: Reason
     error: ErrorInfo | None = None
     traceparent: str = ""
+    overloaded: bool = False
 
 
 class Expired(msgspec.Struct, frozen=True, gc=False):

@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from fairlane.consumer.child_errors import ChildLost, FromChild, PayloadRefused, RaisedInChild
+from fairlane.consumer.child_errors import ChildLost, FromChild, PayloadRefused, is_any_of
 from fairlane.consumer.delivery import Delivery
 from fairlane.consumer.outcome import Dead, Outcome, Retrying
 from fairlane.consumer.retry import RetryPolicy
@@ -136,14 +136,10 @@ def asked_delay_s(error: BaseException) -> float | None:
 
 
 def _may_be_retried(error: BaseException, policy: RetryPolicy) -> bool:
-    # SystemExit, KeyboardInterrupt and their like, raised by a handler, are that handler's failure like any other.
-    if isinstance(error, RaisedInChild):
-        if error.is_any_of(policy.fatal):
-            return False
-        return error.is_any_of(policy.retry_on) or not error.is_any_of((Exception,))
-    if isinstance(error, policy.fatal):
+    if is_any_of(error, policy.fatal):
         return False
-    return isinstance(error, policy.retry_on) or not isinstance(error, Exception)
+    # SystemExit, KeyboardInterrupt and their like, raised by a handler, are that handler's failure like any other.
+    return is_any_of(error, policy.retry_on) or not is_any_of(error, (Exception,))
 
 
 def unfit(

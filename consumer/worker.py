@@ -253,6 +253,7 @@ class Worker:
             counters=self._meter.counters,
             running_tasks=listed,
             types=self._meter.types(moment_ms),
+            limits=feed.limits,
         )
 
 

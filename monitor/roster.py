@@ -7,9 +7,11 @@ the clock of the heartbeat against `now_ms`: clocks that differ by seconds make 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal
+
+from msgspec.structs import replace
 
 from fairlane.monitor.heartbeats import topics_read
 from fairlane.monitor.stats import Rates, RunningStats, TypeStats, WorkerStats
@@ -159,9 +161,11 @@ class Roster:
                 if times.n > 0:
                     one = TypeStats(type=name, n=times.n, mean_ms=times.mean_ms, p95_ms=times.p95_ms)
                     by_type.setdefault(name, []).append(one)
-        return tuple(
-            sorted((mean_of(name, each) for name, each in by_type.items()), key=lambda one: (-one.n, one.type))
-        )
+        limits: Counter[str] = Counter()
+        for beat in self.alive(now_ms):
+            limits.update(beat.limits)
+        means = (replace(mean_of(name, each), limit=limits[name]) for name, each in by_type.items())
+        return tuple(sorted(means, key=lambda one: (-one.n, one.type)))
 
 
 def mean_of(name: str, times: Iterable[TypeStats]) -> TypeStats:

@@ -252,9 +252,25 @@ def _running(stats: Stats) -> Section:
 
 
 def _types(stats: Stats) -> Section:
+    adapts = any(one.limit for one in stats.types)
     return Section(
-        (Column("Type", right=False, least=6), Column("Last minute", rank=1), Column("Mean"), Column("P95")),
-        tuple((visible(one.type), f"{one.n:,}", duration(one.mean_ms), duration(one.p95_ms)) for one in stats.types),
+        (
+            Column("Type", right=False, least=6),
+            Column("Last minute", rank=1),
+            Column("Mean"),
+            Column("P95"),
+            *((Column("At once"),) if adapts else ()),
+        ),
+        tuple(
+            (
+                visible(one.type),
+                f"{one.n:,}",
+                duration(one.mean_ms),
+                duration(one.p95_ms),
+                *((str(one.limit) if one.limit else "-",) if adapts else ()),
+            )
+            for one in stats.types
+        ),
     )
 
 

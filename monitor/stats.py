@@ -73,12 +73,17 @@ class WorkerStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TypeStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Processing times of one task type over the last minute or so, of all workers; the p95 is a weighted mean."""
+    """Processing times of one task type over the last minute or so, of all workers; the p95 is a weighted mean.
+
+    Attributes:
+        limit: how many of it all workers may run at once now, where that adapts; 0 where it does not.
+    """
 
     type: str
     n: int
     mean_ms: float
     p95_ms: float
+    limit: int = 0
 
 
 class RunningStats(msgspec.Struct, frozen=True, kw_only=True):

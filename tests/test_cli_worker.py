@@ -105,17 +105,19 @@ def test_check_says_what_a_worker_would_start_with_and_joins_nothing(folder: Pat
     with working_queue(kafka) as made:
         queue = made.names.queue
         (folder / "shop_tasks.py").write_text(
-            f"from fairlane import Fairlane\napp = Fairlane({queue!r})\n"
+            f"from fairlane import Adaptive, Fairlane\napp = Fairlane({queue!r})\n"
+            "@app.task(concurrency=Adaptive(2, 8))\nasync def query() -> None: ...\n"
             "@app.task(timeout_s=3)\nasync def send() -> None: ...\n"
             "@app.task(concurrency=2)\ndef resize() -> None: ...\n"
         )
-        done = worker(folder, "shop_tasks:app", "--check", url=f"kafka://{kafka}")
+        done = worker(folder, "shop_tasks:app", "--check", "--workers", "3..10", url=f"kafka://{kafka}")
         groups = AdminClient({"bootstrap.servers": kafka}).list_consumer_groups().result(10).valid
         assert made.names.group not in {group.group_id for group in groups}
     assert done.returncode == 0, done.stderr
     said = " ".join(done.stdout.split())
     assert f"shop_tasks:app, queue {queue}, 10 tasks at once" in said
-    assert "resize def, on a thread, 2 at once send async def, timeout 3 s" in said
+    assert "query async def, 2 to 8 at once resize def, on a thread, 2 at once" in said
+    assert "send async def, timeout 3 s, 3 to 10 at once" in said
     assert f"{queue}.p5 (weight 16)" in said
     assert "tiers 1s, 5s, 1m, 10m, 2h, 1d" in said
     assert f"kafka {kafka} answers" in said

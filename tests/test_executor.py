@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 from worker_parts import P5, config, delivery
 
+from fairlane.consumer.adaptive import Adaptive
 from fairlane.consumer.attempt import Attempts
 from fairlane.consumer.executor import Executor
 from fairlane.consumer.feed import Feed
@@ -44,9 +45,9 @@ class Recorder:
 class Bench:
     """An executor with its feed, of one handler."""
 
-    def __init__(self, function: Callable[..., Any], **settings: Any) -> None:
+    def __init__(self, function: Callable[..., Any], *, limit: int | Adaptive | None = None, **settings: Any) -> None:
         made = config(**{"start_wait_s": 0, **settings})
-        handlers = {"send": Handler("send", function, Signature.of(function, task_type="send"))}
+        handlers = {"send": Handler("send", function, Signature.of(function, task_type="send"), concurrency=limit)}
         self.settler = Recorder()
         self.crashes: list[BaseException] = []
         self.threads = Threads()
@@ -106,6 +107,85 @@ def test_what_is_read_is_run_and_its_outcome_given_to_the_settler() -> None:
         assert bench.meter.counters.completed == 50
 
     run(nothing, body)
+
+
+class Crowded:
+    """A handler that takes 5 ms while no more than so many run, and longer in proportion beyond that."""
+
+    def __init__(self, bears: int) -> None:
+        self.bears = bears
+        self.now = self.most = 0
+
+    async def send(self) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.005 * max(1.0, self.now / self.bears))
+        self.now -= 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "settings"),
+    [(Adaptive(min=2, max=100), {"concurrency": 200}), (None, {"concurrency": 100, "adaptive_min": 2})],
+)
+def test_a_concurrency_that_adapts_stays_near_what_the_handler_bears(
+    limit: Adaptive | None, settings: dict[str, Any]
+) -> None:
+    crowd = Crowded(bears=6)
+
+    async def body(bench: Bench) -> None:
+        assert bench.feed.limits == {"send": 2}
+        bench.feed.post([delivery(offset) for offset in range(4_000)])
+        await bench.settled(1_500)
+        crowd.most = 0
+        await bench.settled(4_000)
+        assert 4 <= bench.feed.limits["send"] <= 30
+        assert crowd.most <= 60
+        assert bench.crashes == []
+
+    run(crowd.send, body, limit=limit, **settings)
+
+
+def test_refusals_of_the_handler_hold_the_concurrency_down_and_other_failures_do_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    raised: list[type[Exception]] = [ValueError]
+
+    async def refused() -> None:
+        await asyncio.sleep(0.001)
+        raise raised[-1]
+
+    async def body(bench: Bench) -> None:
+        bench.feed.post([delivery(offset) for offset in range(200)])
+        outcomes = await bench.settled(200)
+        assert not any(cast("Any", outcome).overloaded for outcome in outcomes)
+        assert bench.feed.limits == {"send": 4}, "what fails says nothing of its time"
+        raised.append(ConnectionResetError)
+        bench.feed.post([delivery(offset) for offset in range(200, 400)])
+        outcomes = await bench.settled(400)
+        assert all(cast("Any", outcome).overloaded for outcome in outcomes[210:])
+
+    caplog.set_level(logging.DEBUG, "fairlane.adaptive")
+    run(refused, body, limit=Adaptive(min=4, max=8), concurrency=8)
+    assert "at once, before" not in caplog.text
+
+
+def test_a_limit_that_moves_is_logged_with_its_reason_as_news_where_it_is_some(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def waits() -> None:
+        await asyncio.sleep(0.002)
+
+    async def body(bench: Bench) -> None:
+        bench.feed.post([delivery(offset) for offset in range(2_000)])
+        await bench.settled(2_000)
+
+    caplog.set_level(logging.DEBUG, "fairlane.adaptive")
+    run(waits, body, limit=Adaptive(min=1, max=64), concurrency=8)
+    records = [record for record in caplog.records if record.name == "fairlane.adaptive"]
+    assert "send may run up to 64 at once, and this worker runs 8" in records[0].getMessage()
+    moves = [record for record in records if "at once, before" in record.getMessage()]
+    assert moves[0].getMessage().startswith("send: 2 at once, before 1: attempts take ")
+    assert [record.levelno for record in moves[:2]] == [logging.INFO, logging.DEBUG]
 
 
 def test_as_many_run_at_once_as_the_worker_may_and_no_more() -> None:

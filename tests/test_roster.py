@@ -102,6 +102,16 @@ def test_times_of_a_type_are_weighted_by_how_often_it_ran() -> None:
     ]
 
 
+def test_the_limits_of_a_type_that_adapts_are_added_up_over_the_workers_alive() -> None:
+    times = {"email": TypeTimes(3, 10.0, 20.0), "fixed": TypeTimes(1, 1.0, 1.0)}
+    found = roster(
+        beat("a", types=times, limits={"email": 12}),
+        beat("b", types=times, limits={"email": 30}),
+        beat("c", state="stopped", types=times, limits={"email": 500}),
+    )
+    assert {one.type: one.limit for one in found.types(NOW_MS)} == {"email": 42, "fixed": 0}
+
+
 def test_times_of_the_last_workers_are_kept_when_all_have_stopped() -> None:
     found = roster(beat(state="stopped", types={"email": TypeTimes(5, 7.0, 8.0)}))
     assert [one.mean_ms for one in found.types(NOW_MS)] == [7.0]

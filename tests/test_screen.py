@@ -48,7 +48,7 @@ STATS = Stats(
         *(WorkerStats(worker=f"box-{number}", state="running", concurrency=10) for number in range(10)),
         WorkerStats(worker="box-11", state="lost", age_ms=20_000),
     ),
-    types=(TypeStats(type="send\x1b[31m_email", n=40, mean_ms=35.0, p95_ms=80.0),),
+    types=(TypeStats(type="send\x1b[31m_email", n=40, mean_ms=35.0, p95_ms=80.0, limit=123),),
     running=tuple(
         RunningStats(worker="box-1", task=RunningTask(f"id-{number}", "完了" * 20, 0, "shop.p3/0", number), age_ms=900)
         for number in range(7)
@@ -79,6 +79,8 @@ def test_a_wide_screen_says_everything() -> None:
     assert "now" in text  # the tier's head is due
     assert "\x1b" not in text
     assert r"send\x1b[31m_email" in text
+    assert "At once" in text
+    assert "123" in text
 
 
 def test_what_does_not_fit_is_counted() -> None:

@@ -11,6 +11,7 @@ import pytest
 from fairlane.settings import Settings
 from fairlane.topics.errors import UsageError
 from fairlane.topics.names import DEFAULT_TIERS, Lane, QueueNames, Tier
+from fairlane.working import worker_config
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +44,22 @@ def test_an_argument_beats_the_environment_which_beats_the_file_which_beats_the_
     monkeypatch.setenv("FAIRLANE_WORKERS", "30")
     assert (Settings().workers, Settings().grace_s) == (30, 2.5)
     assert Settings(workers=40).workers == 40
+
+
+@pytest.mark.parametrize(
+    ("given", "concurrency", "adaptive_min"),
+    [("30", 30, None), (" 4..200 ", 200, 4), ("4 .. 200", 200, 4), ("7..7", 7, None)],
+)
+def test_workers_are_a_number_or_a_range_within_which_types_adapt(
+    monkeypatch: pytest.MonkeyPatch, given: str, concurrency: int, adaptive_min: int | None
+) -> None:
+    monkeypatch.setenv("FAIRLANE_WORKERS", given)
+    settings = Settings().with_options(grace_s=1)
+    config = worker_config(QueueNames("shop"), settings)
+    assert (config.concurrency, config.adaptive_min) == (concurrency, adaptive_min)
+    # Who says in the code how many has said it.
+    config = worker_config(QueueNames("shop"), settings, concurrency=3)
+    assert (config.concurrency, config.adaptive_min) == (3, None)
 
 
 def test_an_empty_variable_sets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +111,9 @@ def test_lanes_and_tiers_and_weights_are_settings(nothing_set: Path, monkeypatch
     [
         ("wrokers = 3", "no setting 'wrokers'.*Did you mean workers"),
         ("colour = 3", "no setting 'colour'.*There are: queue_url"),
-        ("workers = 0", "workers in .*fairlane.toml: input should be greater than or equal to 1"),
+        ("workers = 0", "workers in .*fairlane.toml: 0 is less than one; say 1 or more"),
+        ('workers = "8..2"', "'8..2' ends before it begins; say 2..8"),
+        ("workers = true", "true is neither a number nor a range; say 4, or 2..8"),
         ("workers = ", "cannot be read.*Invalid value"),
         ('queue_url = "redis://h/shop"', "no queue URL"),
         ('tiers = ["5x"]', "no tier"),
@@ -113,7 +132,7 @@ def test_an_argument_or_a_variable_that_is_wrong_is_named_as_it_was_given(monkey
     with pytest.raises(UsageError, match=r"Settings\(wrokers=…\).*Did you mean workers"):
         Settings(wrokers=3)
     monkeypatch.setenv("FAIRLANE_WORKERS", "many")
-    with pytest.raises(UsageError, match="FAIRLANE_WORKERS: input should be a valid integer"):
+    with pytest.raises(UsageError, match="FAIRLANE_WORKERS: 'many' is neither a number nor a range"):
         Settings()
 
 

@@ -113,6 +113,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     running_tasks: tuple[RunningTask, ...] = ()
     transactional_id: str = ""
     types: dict[str, TypeTimes] = {}
+    limits: dict[str, int] = {}
+    """How many attempts of a type may run at once now, of those whose concurrency adapts."""
 
 
 HEARTBEAT_GONE_MS: Final = 5_000

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
+from pydantic_core import PydanticCustomError
 
+from fairlane.between import parse
 from fairlane.logs import LogFormat
 from fairlane.settings import DEFAULT_BOOTSTRAP, PROPERTY_PREFIX, Settings
 from fairlane.topics.connection import Connection, parse_queue_url
@@ -53,6 +55,16 @@ LogLevelOption = Annotated[
     str | None,
     typer.Option("--log-level", metavar="LEVEL", show_default="info", help="The least that is logged."),
 ]
+
+
+def many(value: str | None) -> str | None:
+    """Refuse what is neither a number nor a range, by the name of its option."""
+    if value is not None:
+        try:
+            parse(value)
+        except PydanticCustomError as error:
+            raise typer.BadParameter(error.message()) from error
+    return value
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from fairlane.cli.options import (
     PropertyOption,
     QueueOption,
     QueueUrlOption,
+    many,
     parse_properties,
 )
 from fairlane.consumer.config import default_worker_name
@@ -36,7 +37,8 @@ from fairlane.topics.errors import FairlaneError, UsageError
 def worker(
     app: Annotated[str, typer.Argument(metavar="MODULE:APP", help="Where the app is, such as shop.tasks:app.")],
     workers: Annotated[
-        int | None, typer.Option("--workers", "-w", min=1, metavar="N", help="Tasks that run at once.")
+        str | None,
+        typer.Option("--workers", "-w", metavar="N", callback=many, help="Tasks that run at once; 4..200 adapts."),
     ] = None,
     processes: Annotated[
         int | None,

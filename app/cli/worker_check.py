@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from fairlane.app import Fairlane
+from fairlane.consumer.adaptive_types import adaptive_of
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.handlers import Handler
 from fairlane.topics.check import check_queue
@@ -34,7 +35,7 @@ def check(target: str, app: Fairlane, config: WorkerConfig) -> None:
     if not app.handlers:
         raise UsageError(f"{target} has no handlers: a worker of it would run nothing", "Import its tasks where it is")
     for number, handler in enumerate(sorted(app.handlers.values(), key=lambda each: each.type)):
-        _say("handlers" if not number else "", f"{handler.type}  {_policies(handler)}")
+        _say("handlers" if not number else "", f"{handler.type}  {_policies(handler, config)}")
     _say("lanes", ", ".join(f"{lane.topic} (weight {lane.weight})" for lane in config.lanes))
     _say("tiers", ", ".join(tier.name for tier in config.tiers))
     topology = Topology.of(config.names, lanes=config.lanes, tiers=config.tiers)
@@ -47,11 +48,14 @@ def check(target: str, app: Fairlane, config: WorkerConfig) -> None:
     typer.echo("A worker would start.")
 
 
-def _policies(handler: Handler) -> str:
+def _policies(handler: Handler, config: WorkerConfig) -> str:
     parts = ["async def" if handler.is_async else "def, on a thread"]
     if handler.timeout_s is not None:
         parts.append(f"timeout {handler.timeout_s:g} s")
-    if handler.concurrency is not None:
+    adaptive = adaptive_of(handler, config)
+    if adaptive is not None:
+        parts.append(f"{adaptive.min} to {adaptive.max} at once")
+    elif handler.concurrency is not None:
         parts.append(f"{handler.concurrency} at once")
     return ", ".join(parts)
 
