@@ -104,8 +104,8 @@ class Settings(BaseSettings):
         keep_s: how long settled records stay for replay, seconds; `none` is for ever.
         no_handler_s: how long a task waits for a worker that has its handler, seconds.
         worker_lost_max: after how many workers, or child processes, died while they ran a task it is dead.
-        health_port: where a worker answers `/livez` and `/readyz`; 0 is any port that is free; by default nowhere. The
-            workers of a pool answer at this port and those that follow it.
+        health_port: where a worker answers `/livez`, `/readyz` and `/metrics`; 0 is any port that is free; by default
+            nowhere. The workers of a pool answer at this port and those that follow it.
         health_host: the address that it listens on.
         loop_blocked_s: how long an `async def` handler may hold up the event loop before the log names it, seconds.
         log_format: `text` or `json`.

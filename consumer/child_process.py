@@ -144,6 +144,11 @@ class ChildProcess:
         """Its process id."""
         return self._process.pid
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether it was killed from here, rather than died."""
+        return bool(self._why)
+
     def resident_mib(self) -> float:
         """Memory that it uses now, MiB; 0 where the system does not say."""
         try:

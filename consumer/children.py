@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -53,6 +54,14 @@ class Children:
         self._idle: dict[str, list[ChildProcess]] = {}
         self._busy: set[ChildProcess] = set()
         self._retiring: set[asyncio.Task[None]] = set()
+        self.started = 0
+        self.ends: Counter[str] = Counter()
+        """How they ended: recycled after so many tasks or so much memory, killed, or died."""
+
+    @property
+    def alive(self) -> int:
+        """How many there are, idle or busy; any thread."""
+        return len(self._busy) + sum(map(len, list(self._idle.values())))
 
     async def __aenter__(self) -> Self:
         """Start one child for each handler.
@@ -119,6 +128,7 @@ class Children:
             child = idle.pop()
             if child.ended is None:
                 return child
+            self._note_end(child)
         if sum(map(len, self._idle.values())) + len(self._busy) >= self._config.concurrency:
             self._make_room()
         return await self._start(handler)
@@ -131,13 +141,18 @@ class Children:
 
     def _give_back(self, child: ChildProcess, handler: Handler) -> None:
         if child.ended is not None:
+            self._note_end(child)
             return
         worn = handler.max_tasks_per_child is not None and child.calls >= handler.max_tasks_per_child
         large = handler.max_mib_per_child is not None and child.resident_mib() > handler.max_mib_per_child
         if worn or large:
+            self.ends["recycled"] += 1
             self._retire(child)
         else:
             self._idle.setdefault(handler.type, []).append(child)
+
+    def _note_end(self, child: ChildProcess) -> None:
+        self.ends["killed" if child.was_killed else "died"] += 1
 
     def _retire(self, child: ChildProcess) -> None:
         ending = asyncio.create_task(child.stop(), name="fairlane-child-ends")
@@ -145,6 +160,7 @@ class Children:
         ending.add_done_callback(self._retiring.discard)
 
     async def _start(self, handler: Handler) -> ChildProcess:
+        self.started += 1
         return await ChildProcess.start(
             Setup(
                 target_of(handler.function, handler.type),

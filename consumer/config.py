@@ -52,7 +52,7 @@ class WorkerConfig:
         keep_s: how long settled records stay in lanes and tiers for replay before they are deleted, seconds; None is
             for ever.
         trim_period_s: how often it is looked at, seconds.
-        health_port: where `/livez` and `/readyz` are answered; 0 is any port that is free, None is nowhere.
+        health_port: where `/livez`, `/readyz` and `/metrics` are answered; 0 is any port that is free, None is nowhere.
         health_host: the address that it listens on.
         loop_blocked_s: how long a handler may hold up the event loop before it is called blocked, seconds.
         start_wait_s: how long a fresh worker reads ahead at most, from its first partition on, before it starts the

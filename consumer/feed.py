@@ -8,7 +8,7 @@ Nothing of a revoked assignment is started.
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -75,6 +75,8 @@ class Feed:
         # The gate counts the losses on record, and the first death of all is on nobody's record.
         self._gate: SuspectGate[Assigned, Delivery] = SuspectGate(config.worker_lost_max - 1)
         self._suspects: dict[tuple[Assigned, int], Delivery] = {}
+        self.buried: Counter[tuple[str, str]] = Counter()
+        """Tasks that are dead of their workers' deaths, by type and lane."""
         self._running: dict[Assigned, int] = {}
         self._revoked: list[_Revoke] = []
         self._begun = False
@@ -243,6 +245,7 @@ class Feed:
                 case Buried(assigned, delivery, losses):
                     self._suspects.pop((assigned, delivery.offset), None)
                     self._count(delivery)
+                    self.buried[(delivery.task.type, delivery.task.lane)] += 1
                     self._settler.post(self._lost(delivery, WorkerLost(losses), now_ms))
                     self._follow(self._gate.finished(assigned, delivery.offset), now_ms)
 

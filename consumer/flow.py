@@ -81,6 +81,11 @@ class Flow:
         self._handed[account] += records
         self._handed_bytes += size_bytes
 
+    @property
+    def total(self) -> dict[str, int]:
+        """Records handed on since the beginning, by account."""
+        return self._handed.copy()
+
     def wait(self, partition: Partition, until_ms: int) -> None:
         """The head of a tier's partition is not due before `until_ms`."""
         state = self._partitions[partition]
@@ -163,3 +168,8 @@ def fits_map(outstanding: int, span: int) -> bool:
 def has_room_again(outstanding: int, span: int) -> bool:
     """Whether a partition that was paused for its map is read again: half of either bound."""
     return outstanding <= MAX_UNFINISHED // 2 or span <= MAX_SPAN // 2
+
+
+def map_fullness(outstanding: int, span: int) -> float:
+    """How much of its offset map a partition has used; at 1 it is paused until some of it is settled."""
+    return min(outstanding / MAX_UNFINISHED, span / MAX_SPAN)

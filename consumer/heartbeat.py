@@ -61,6 +61,8 @@ class Pulse:
         self._producer = Producer(properties, logger=librdkafka_log)
         self.acknowledged_s: float | None = None
         """When Kafka last acknowledged one, on the monotonic clock; None if it never has."""
+        self.last = self._fixed
+        """The newest one."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fairlane-heartbeat", daemon=True)
 
@@ -80,7 +82,7 @@ class Pulse:
     def beat(self) -> None:
         """Say how it is now."""
         try:
-            beat = self._look(self._fixed)
+            beat = self.last = self._look(self._fixed)
             self._producer.produce(self._topic, events.encode(beat), self._key, on_delivery=self._delivered)
             self._producer.poll(0)
         except (BufferError, KafkaException) as error:

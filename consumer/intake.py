@@ -8,8 +8,9 @@ all behind it. The end of a partition is told only when nothing before it is hel
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from confluent_kafka import Message
@@ -54,6 +55,15 @@ class _Reading:
         self.overfull = False
 
 
+class Open(NamedTuple):
+    """What is open of a partition: records that are read and not settled, and how far they reach beyond the
+    watermark, in offsets.
+    """
+
+    records: int
+    span: int
+
+
 class Intake:
     """Turns records into deliveries; owned by the reader's thread.
 
@@ -73,6 +83,10 @@ class Intake:
         self._readings: dict[Assigned, _Reading] = {}
         self._behind: set[Assigned] = set()
         self.tombstones = 0
+        self.malformed: Counter[str] = Counter()
+        """Records that were no task, by topic."""
+        self.deferred: Counter[str] = Counter()
+        """Those that were not due and moved on to a tier, by topic."""
 
     @property
     def partitions(self) -> list[Partition]:
@@ -126,6 +140,18 @@ class Intake:
             if reading.held and self._flow.may_take(assigned.key)
         ]
 
+    def open(self) -> dict[Partition, Open]:
+        """What is open of each partition; any thread."""
+        found = {}
+        progress = self._settler.progress
+        for assigned, reading in self._readings.copy().items():
+            settled = progress.get(assigned) or Progress(reading.position.start, 0)
+            # Both totals were read at different times: what is settled may be ahead of what was read.
+            found[assigned.key] = Open(
+                max(0, reading.delivered - settled.finished), max(0, reading.next_offset - settled.watermark)
+            )
+        return found
+
     def relieved(self, progress: Mapping[Assigned, Progress]) -> list[Partition]:
         """Partitions that were paused for their offset map and have room in it again."""
         free = []
@@ -174,6 +200,7 @@ class Intake:
                 break
             offsets.append(offset)
             if not isinstance(told, Delivery):
+                (self.malformed if isinstance(told, Malformed) else self.deferred)[assigned.topic] += 1
                 at_once.append(told)
                 continue
             size_bytes += told.size_bytes

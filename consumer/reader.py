@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -73,6 +73,8 @@ class Reader:
         self.lease: Lease = NO_LEASE
         self.last_poll = self.held_since = time.monotonic()
         self.rejoins = 0
+        self.rebalances: Counter[str] = Counter()
+        """How often the group gave partitions, took them in good order, and took them without a word."""
 
     def start(self) -> None:
         """Start the thread."""
@@ -97,6 +99,21 @@ class Reader:
     def held(self) -> list[Assigned]:
         """The partitions that this process holds."""
         return self._assignment.held
+
+    @property
+    def intake(self) -> Intake:
+        """What was read; from other threads only to look."""
+        return self._intake
+
+    @property
+    def received(self) -> dict[str, int]:
+        """Tasks that were read since the beginning, by account."""
+        return self._flow.total
+
+    def waiting(self) -> dict[str, int]:
+        """Those that were not taken yet, by account; any thread."""
+        taken = self._feed.taken
+        return {account: max(0, count - taken[account]) for account, count in self.received.items()}
 
     def _run(self) -> None:
         try:
@@ -236,6 +253,7 @@ class Reader:
     # What the group coordinator says; called from within poll and close, on this thread.
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.rebalances["assigned"] += 1
         self._begin(consumer, [(each.topic, each.partition) for each in partitions], {})
 
     def _begin(self, consumer: Consumer, partitions: list[Partition], before: Mapping[Partition, Position]) -> None:
@@ -270,6 +288,7 @@ class Reader:
         _logger.info("assigned %d partitions", len(partitions), extra={"held": len(self._assignment.held)})
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.rebalances["revoked"] += 1
         going = [(each.topic, each.partition) for each in partitions]
         closing = self._assignment.close(going)
         ends_at = time.monotonic() + self._config.revoke_grace_s
@@ -285,6 +304,7 @@ class Reader:
 
     def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Somebody else has them already: nothing of theirs may be settled any more."""
+        self.rebalances["lost"] += 1
         going = [(each.topic, each.partition) for each in partitions]
         _logger.warning("lost %d partitions", len(going))
         self._forget(going)

@@ -23,6 +23,7 @@ from fairlane.consumer.delivery import Assigned
 from fairlane.consumer.ledger import Ledger, OffsetToCommit, Progress
 from fairlane.consumer.linger import Linger
 from fairlane.consumer.outcome import Outcome, assigned_of, offset_of, size_of, traceparent_of
+from fairlane.consumer.settle_meter import SettleMeter
 from fairlane.consumer.settle_records import Record, Settles
 from fairlane.consumer.settlement import Refusal, Settling, halves, is_lost_for_good, spared, still_ours
 from fairlane.consumer.to_settler import Closing, Delivered, Dropped, Message, Opened, ReachedEnd, RecordLosses, Stop
@@ -82,6 +83,7 @@ class Settler:
         self._idle = threading.Condition()
         self._ledger = Ledger()
         self._linger = Linger(config.linger_max_s)
+        self.meter = SettleMeter()
         self._settles = Settles(config.names, config.tiers, config.worker)
         names = config.names
         self._own = frozenset({names.status, names.dlq, names.replies, *map(names.tier, config.tiers)}) | frozenset(
@@ -159,7 +161,9 @@ class Settler:
         if self._producer is not None:
             self._producer.close()
         # The same id again: its initialisation resolves what the old producer left open, at once.
-        self._producer = TransactionalProducer(self._config.connection, self.transactional_id, self._ending.is_set)
+        self._producer = TransactionalProducer(
+            self._config.connection, self.transactional_id, self._ending.is_set, self.meter
+        )
         self._producer.init()
         self.resolved.set()
 
@@ -228,6 +232,7 @@ class Settler:
         except ProducerGivenUp as error:
             if self._ending.is_set():
                 raise
+            self.meter.given_up += 1
             _logger.warning(
                 "the producer was given up; everything unsettled is read again", extra={"cause": str(error)}
             )
@@ -249,6 +254,7 @@ class Settler:
                 return
             except Aborted as error:
                 failures += 1
+                self.meter.aborted += 1
                 refusals = error.refusals
                 if not refusals and failures >= LATE_AFTER and not self._own.intersection(r.topic for r in error.late):
                     refusals = error.late
@@ -286,6 +292,7 @@ class Settler:
             self._write(records, offsets, lease, [each.outcome for each in ours])
             self.last_commit = self.moved_s = time.monotonic()
             self._linger.observe(self.last_commit - began)
+            self.meter.committed(len(ours), self.last_commit - began)
             self._ledger.committed(offsets, open_still)
             self.progress = self._ledger.progress()
             self._tell_recorded({each.assigned for each in offsets})

@@ -19,6 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 from fairlane.consumer.assignment import Lease
 from fairlane.consumer.bounded_call import BoundedCaller, CallLost
 from fairlane.consumer.ledger import OffsetToCommit
+from fairlane.consumer.settle_meter import SettleMeter
 from fairlane.consumer.settle_records import Record
 from fairlane.consumer.settlement import TRANSACTION_TIMEOUT_S, Call, ErrorFlags, Next, Refusal, after
 from fairlane.topics.client_log import librdkafka_log
@@ -99,12 +100,20 @@ class TransactionalProducer:
         connection: to Kafka.
         transactional_id: unique per process start; whoever takes over a dead worker fences this id.
         stopping: tells that nobody waits for the outcome any more.
+        meter: counts the calls that are made again.
     """
 
-    def __init__(self, connection: Connection, transactional_id: str, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        transactional_id: str,
+        stopping: Callable[[], bool],
+        meter: SettleMeter | None = None,
+    ) -> None:
         self.transactional_id = transactional_id
         self._stopping = stopping
         self._producer = Producer(transactional_properties(connection, transactional_id), logger=librdkafka_log)
+        self._meter = meter or SettleMeter()
         self._refusals: list[Refusal] = []
         self._late: list[Refusal] = []
         self._began = 0.0
@@ -125,6 +134,7 @@ class TransactionalProducer:
                 found = flags(error)
                 if not found.retriable or self._stopping():
                     raise ProducerGivenUp(f"init_transactions: {found.code}: {error}") from error
+                self._meter.repeated += 1
                 _logger.warning("transactions cannot begin yet (%s); trying again", found.code)
                 time.sleep(BACKOFF_S)
 
@@ -247,6 +257,7 @@ class TransactionalProducer:
                     raise ProducerGivenUp(f"{call.value}: {found.code}: {error}") from error
                 if follows is Next.ABORT:
                     raise _MustAbort(f"{call.value}: {found.code}") from error
+                self._meter.repeated += 1
                 time.sleep(min(1.0, BACKOFF_S * tries))
 
 

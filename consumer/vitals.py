@@ -14,7 +14,7 @@ from fairlane.consumer import health
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.engine import Engine
 from fairlane.consumer.health import Check, Facts, State
-from fairlane.consumer.health_port import HealthPort
+from fairlane.consumer.health_port import HealthPort, Page
 from fairlane.consumer.watchdog import Watchdog
 
 _logger = logging.getLogger("fairlane.health")
@@ -28,6 +28,7 @@ class Vitals:
         engine: its reader and settler.
         state: where the worker is in its life.
         beat_s: when Kafka last acknowledged a heartbeat, on the monotonic clock; None if it never has.
+        metrics: the page that a scrape gets.
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class Vitals:
         engine: Engine,
         state: Callable[[], State],
         beat_s: Callable[[], float | None],
+        metrics: Page,
     ) -> None:
         self._config = config
         self._engine = engine
         self._state = state
         self._beat_s = beat_s
-        self._watchdog = Watchdog(config.loop_blocked_s)
+        self._metrics = metrics
+        self.watchdog = Watchdog(config.loop_blocked_s)
         self._port: HealthPort | None = None
 
     @property
@@ -58,16 +61,23 @@ class Vitals:
         config = self._config
         if config.health_port is not None:
             looks = {"/livez": self._live, "/readyz": self._ready}
-            self._port = HealthPort(config.health_host, config.health_port, looks)
+            pages = {"/metrics": self._metrics}
+            self._port = HealthPort(config.health_host, config.health_port, looks, pages)
             self._port.start()
-            _logger.info("health at http://%s:%d/livez and /readyz", config.health_host, self._port.port)
-        self._watchdog.start()
+            where = (config.health_host, self._port.port)
+            _logger.info("health at http://%s:%d/livez and /readyz, metrics at /metrics", *where)
+        self.watchdog.start()
 
     def close(self) -> None:
         """Look and answer no more."""
         if self._port is not None:
             self._port.close()
-        self._watchdog.close()
+        self.watchdog.close()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it does its work."""
+        return all(check.ok for check in self._readiness())
 
     def facts(self) -> Facts:
         """How the worker is now."""
@@ -75,7 +85,7 @@ class Vitals:
         state = self._state()
         return Facts(
             state=state,
-            asked_s=self._watchdog.asked_s,
+            asked_s=self.watchdog.asked_s,
             polled_s=reader.last_poll if state != "starting" else None,
             backlog=settler.backlog,
             settled_s=settler.moved_s,
@@ -88,7 +98,10 @@ class Vitals:
         return self._report(health.live(self.facts(), time.monotonic()))
 
     def _ready(self) -> dict[str, Any]:
-        return self._report(health.ready(self.facts(), self._config.loop_blocked_s, time.monotonic()))
+        return self._report(self._readiness())
+
+    def _readiness(self) -> tuple[Check, ...]:
+        return health.ready(self.facts(), self._config.loop_blocked_s, time.monotonic())
 
     def _report(self, checks: tuple[Check, ...]) -> dict[str, Any]:
         return {"worker": self._config.worker, "queue": self._config.queue, **health.report(checks)}

@@ -35,6 +35,9 @@ class Watchdog:
     def __init__(self, blocked_s: float) -> None:
         self._stall = Stall(blocked_s)
         self._answered_s: float | None = None
+        self._lag_s = 0.0
+        self.blocked = 0
+        """How often the loop was blocked."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = 0
         self._culprit = "something"
@@ -46,6 +49,12 @@ class Watchdog:
     def asked_s(self) -> float | None:
         """When the loop was asked for a sign that it still owes, on the monotonic clock; None if it owes none."""
         return self._stall.asked_s if self._answered_s is None else None
+
+    @property
+    def lag_s(self) -> float:
+        """How long the loop last took to answer, or has been taking until now, seconds."""
+        asked_s = self.asked_s
+        return self._lag_s if asked_s is None else max(self._lag_s, time.monotonic() - asked_s)
 
     def start(self) -> None:
         """Watch the running loop, which must be this thread's."""
@@ -76,11 +85,14 @@ class Watchdog:
             self._loop.call_soon_threadsafe(self._answer)
 
     def _answer(self) -> None:
-        self._answered_s = time.monotonic()
+        asked_s, now_s = self._stall.asked_s, time.monotonic()
+        self._lag_s = now_s - asked_s if asked_s is not None else 0.0
+        self._answered_s = now_s
 
     def _tell(self, event: Blocked | Over | StoodStill | None) -> None:
         match event:
             case Blocked(for_s):
+                self.blocked += 1
                 stack = self._find()
                 message = (
                     "the event loop has been blocked for %.1f s by %s: no other task starts or goes on. Make it a "

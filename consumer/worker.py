@@ -78,7 +78,7 @@ class Worker:
         self._shutdown = Shutdown()
         self._grace_s = config.grace_s
         self._threads = Threads()
-        self._meter = Meter(config.concurrency)
+        self._meter = Meter(config.concurrency, handlers)
         self._children = Children(config, handlers, decode=bool(middleware))
         self._attempts = Attempts(config, handlers, middleware, self._threads, self._children)
         self._engine = Engine(config, handlers, wake=self._wake, on_crash=self._crashed)
@@ -86,7 +86,7 @@ class Worker:
             config, self._engine.feed, self._attempts, self._engine.settler, self._meter, on_crash=self._crashed
         )
         self._pulse: Pulse | None = None
-        self.vitals = Vitals(config, self._engine, self._state, self._acknowledged_s)
+        self.vitals = Vitals(config, self._engine, self._state, self._acknowledged_s, self._metrics)
         self._stop = asyncio.Event()
         self.loop: asyncio.AbstractEventLoop | None = None
         self._crash: BaseException | None = None
@@ -226,6 +226,17 @@ class Worker:
 
     def _acknowledged_s(self) -> float | None:
         return self._pulse.acknowledged_s if self._pulse is not None else None
+
+    def _metrics(self, accept: str) -> tuple[str, bytes]:
+        # A worker that nobody scrapes does not need the library.
+        from fairlane.consumer.metrics import WorkerMetrics
+
+        return WorkerMetrics(
+            self.config, self._engine, self._meter, self._children, self._threads, self.vitals, self._newest_beat
+        ).page(accept)
+
+    def _newest_beat(self) -> Heartbeat | None:
+        return self._pulse.last if self._pulse is not None else None
 
     def _look(self, fixed: Heartbeat) -> Heartbeat:
         moment_ms = now_ms()

@@ -251,7 +251,9 @@ def test_an_attempt_whose_process_dies_is_a_worker_lost_and_costs_no_attempt(
     function: Callable[..., Any], how: str
 ) -> None:
     async def body(bench: Bench) -> tuple[Outcome, Outcome]:
-        return await bench.run(), await bench.run(worker_lost=2)
+        outcomes = await bench.run(), await bench.run(worker_lost=2)
+        assert bench.children.ends == {"died": 2}
+        return outcomes
 
     first, third = serve(function, body)
     assert isinstance(first, Retrying)
@@ -294,6 +296,7 @@ def test_an_attempt_without_end_is_killed_when_its_time_is_up(function: Callable
     async def body(bench: Bench) -> tuple[Outcome, float]:
         begun = time.monotonic()
         outcome = await bench.run(payload)
+        assert (bench.children.ends, bench.children.alive) == ({"killed": 1}, 0)
         return outcome, time.monotonic() - begun
 
     outcome, took_s = serve(function, body, timeout_s=0.3)
@@ -339,7 +342,9 @@ def test_an_attempt_that_a_shutdown_cuts_off_is_handed_back(tmp_path: Path) -> N
 
 def test_a_child_makes_room_for_a_new_one_after_so_many_attempts() -> None:
     async def body(bench: Bench) -> list[int]:
-        return [await bench.pid() for _ in range(5)]
+        pids = [await bench.pid() for _ in range(5)]
+        assert (bench.children.started, bench.children.alive, bench.children.ends) == (3, 1, {"recycled": 2})
+        return pids
 
     pids = serve(process_tasks.pid, body, max_tasks_per_child=2)
     assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4]

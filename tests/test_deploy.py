@@ -132,6 +132,9 @@ def test_a_workers_health_is_asked_where_it_answers(compose: dict[str, Any], wor
     assert told == {"FAIRLANE_HEALTH_PORT": str(port["containerPort"]), "FAIRLANE_HEALTH_HOST": "0.0.0.0"}
     for probe, path in (("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
         assert container[probe]["httpGet"] == {"path": path, "port": port["name"]}
+    scraped = worker["template"]["metadata"]["annotations"]
+    assert scraped["prometheus.io/port"] == str(port["containerPort"])
+    assert scraped["prometheus.io/path"] == "/metrics"
 
 
 def test_a_killed_worker_is_noticed_soon_under_compose(compose: dict[str, Any]) -> None:

@@ -51,7 +51,7 @@ class Bench:
         self.settler = Recorder()
         self.crashes: list[BaseException] = []
         self.threads = Threads()
-        self.meter = Meter(made.concurrency)
+        self.meter = Meter(made.concurrency, handlers)
         settler = cast("Any", self.settler)
         self.feed = Feed(made, handlers, settler, lambda: self.executor.wake())
         attempts = Attempts(made, handlers, (), self.threads)

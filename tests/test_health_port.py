@@ -23,7 +23,8 @@ def broken() -> dict[str, Any]:
 @pytest.fixture
 def port() -> Iterator[int]:
     looks = {path: (lambda path=path: reports[path]) for path in reports}
-    made = HealthPort("127.0.0.1", 0, {**looks, "/broken": broken})
+    pages = {"/metrics": lambda accept: ("text/x", accept.encode())}
+    made = HealthPort("127.0.0.1", 0, {**looks, "/broken": broken}, pages)
     made.start()
     yield made.port
     made.close()
@@ -48,7 +49,15 @@ def test_ok_is_200_and_anything_else_503_with_the_report_as_json(port: int, path
 def test_another_path_is_404_and_says_which_there_are(port: int) -> None:
     status, body = ask(port, "/health")
     assert status == 404
-    assert json.loads(body)["paths"] == ["/broken", "/livez", "/readyz"]
+    assert json.loads(body)["paths"] == ["/broken", "/livez", "/metrics", "/readyz"]
+
+
+def test_a_page_is_made_as_the_client_accepts_it(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("GET", "/metrics?x=1", headers={"Accept": "text/plain;q=0.5"})
+    answer = connection.getresponse()
+    assert (answer.status, answer.getheader("Content-Type"), answer.read()) == (200, "text/x", b"text/plain;q=0.5")
+    connection.close()
 
 
 def test_nothing_but_get_is_answered(port: int) -> None:

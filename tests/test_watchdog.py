@@ -82,7 +82,7 @@ def test_a_handler_that_blocks_is_named_with_its_task_and_its_stack(
     settings = config()
     attempts = Attempts(settings, handlers, (), Threads())
     crashes: list[BaseException] = []
-    executor = Executor(settings, parts, attempts, parts, Meter(10), on_crash=crashes.append)
+    executor = Executor(settings, parts, attempts, parts, Meter(10, ()), on_crash=crashes.append)
 
     async def watch() -> None:
         async with watched():

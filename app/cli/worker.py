@@ -57,7 +57,9 @@ def worker(
     ] = None,
     health_port: Annotated[
         int | None,
-        typer.Option("--health-port", min=0, max=65_535, metavar="PORT", help="Answer /livez and /readyz there."),
+        typer.Option(
+            "--health-port", min=0, max=65_535, metavar="PORT", help="Answer /livez, /readyz and /metrics there."
+        ),
     ] = None,
     health_host: Annotated[
         str | None,
