@@ -157,6 +157,13 @@ class WorkerMetrics:
             {(*self._me, lane): count for lane, count in self.engine.reader.waiting().items()},
         )
 
+        yield _gauge(
+            "worker_task_limit",
+            "How many attempts of a type may run at once now, where that adapts.",
+            [*_WORKER, "task"],
+            {(*self._me, task): limit for task, limit in beat.limits.items()},
+        )
+
     @property
     def _me(self) -> tuple[str, str]:
         return self.config.queue, self.config.worker

@@ -51,6 +51,7 @@ class OneTask:
 
     waiting = delayed = backlog = backlog_bytes = 0
     next_due_ms = None
+    adapts = False
 
     def __init__(self) -> None:
         self.left = [delivery(task_type="resize")]
