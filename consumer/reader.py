@@ -33,6 +33,8 @@ _logger = logging.getLogger("fairlane.reader")
 BATCH_MAX: Final = 500
 RESOLVE_S: Final = 15.0
 """How long a beginning waits for a transaction of ours that may still change what is committed."""
+LOOK_S: Final = 0.1
+"""How often whoever waits so looks whether the worker ends."""
 POLL_S: Final = 0.1
 POLL_HELD_BACK_S: Final = 0.005
 REJOIN_BACKOFF_S: Final = 1.0
@@ -258,8 +260,7 @@ class Reader:
 
     def _begin(self, consumer: Consumer, partitions: list[Partition], before: Mapping[Partition, Position]) -> None:
         """Take partitions under new epochs, from what is committed; `before` has those that were ours already."""
-        if not self._settler.resolved.wait(RESOLVE_S):
-            raise PositionsUnknown("what the settler left open is not resolved yet")
+        self._await_resolved()
         positions = Positions(self._config, consumer).find(partitions, self._stopping.is_set)
         starts = []
         paused: list[TopicPartition] = []
@@ -286,6 +287,12 @@ class Reader:
             consumer.resume(resumed)
         self.held_since = time.monotonic()
         _logger.info("assigned %d partitions", len(partitions), extra={"held": len(self._assignment.held)})
+
+    def _await_resolved(self) -> None:
+        ends_at = time.monotonic() + RESOLVE_S
+        while not self._settler.resolved.wait(LOOK_S):
+            if self._stopping.is_set() or time.monotonic() >= ends_at:
+                raise PositionsUnknown("what the settler left open is not resolved yet")
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.rebalances["revoked"] += 1

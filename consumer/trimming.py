@@ -72,6 +72,10 @@ class Trimming:
         except KafkaException as error:
             _logger.warning("could not trim: %s", error.args[0])
             return 0
+        except Exception:
+            # What is not deleted now is deleted the next time.
+            _logger.exception("could not trim")
+            return 0
         finally:
             consumer.close()
 

@@ -89,7 +89,9 @@ class Worker:
         self.vitals = Vitals(config, self._engine, self._state, self._acknowledged_s, self._metrics)
         self._stop = asyncio.Event()
         self.loop: asyncio.AbstractEventLoop | None = None
+        self._is_asked = False
         self._crash: BaseException | None = None
+        self._fell = asyncio.Event()
         self.ready = threading.Event()
         """Set when it reads and runs tasks."""
 
@@ -101,6 +103,8 @@ class Worker:
             BaseException: what a thread of the worker failed with.
         """
         self.loop = asyncio.get_running_loop()
+        if self._is_asked:
+            self._asked()
         self.vitals.start()
         try:
             return await self._work()
@@ -108,7 +112,11 @@ class Worker:
             await asyncio.to_thread(self.vitals.close)
 
     async def _work(self) -> int:
-        await asyncio.to_thread(self._check)
+        if not self._stop.is_set():
+            await asyncio.to_thread(self._check)
+        if self._stop.is_set():
+            _logger.info("asked to end before it had begun")
+            return self._shutdown.exit_code
         async with self._lifespan(), self._children:
             self._engine.start()
             take_over = TakeOver(self.config)
@@ -139,13 +147,15 @@ class Worker:
         return self._shutdown.exit_code
 
     def stop(self, grace_s: float | None = None) -> None:
-        """Ask it to end in good order; any thread.
+        """Ask it to end in good order; any thread, at any time: one that has not begun will not.
 
         Args:
             grace_s: how long running attempts may go on, seconds; at most, and by default, what is configured.
         """
         if grace_s is not None:
             self._grace_s = min(self._grace_s, grace_s)
+        # First: whoever makes the loop known looks here after that.
+        self._is_asked = True
         if self.loop is not None:
             with contextlib.suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._asked)
@@ -176,7 +186,11 @@ class Worker:
         loop = self.loop
         if loop is not None:
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._stop.set)
+                loop.call_soon_threadsafe(self._fall)
+
+    def _fall(self) -> None:
+        self._fell.set()
+        self._stop.set()
 
     def _has_crashed(self) -> bool:
         return self._crash is not None
@@ -199,13 +213,13 @@ class Worker:
 
     async def _end(self) -> None:
         if self._has_crashed():
-            self._shutdown.on(Event.CRASHED)
-            # Inside of somebody's program its threads would go on holding partitions, and run nothing of them.
-            await self._executor.hand_back(CUT_PATIENCE_S)
-            await asyncio.to_thread(self._engine.stop, SETTLE_TIMEOUT_S)
+            await self._end_at_once()
             return
         self._engine.reader.drain()
-        quiet = await self._executor.drain(self._grace_s)
+        quiet = await self._drain()
+        if self._has_crashed():
+            await self._end_at_once()
+            return
         phase = self._shutdown.on(Event.QUIET if quiet else Event.GRACE_OVER)
         if phase is Phase.CUTTING:
             _logger.warning("the grace of %g s is over: handing back what still runs", self._grace_s)
@@ -218,6 +232,23 @@ class Worker:
             self._shutdown.on(Event.CRASHED)
         else:
             self._shutdown.on(Event.SETTLED if settled else Event.UNSETTLED)
+
+    async def _end_at_once(self) -> None:
+        self._shutdown.on(Event.CRASHED)
+        # Inside of somebody's program its threads would go on holding partitions, and run nothing of them.
+        await self._executor.hand_back(CUT_PATIENCE_S)
+        await asyncio.to_thread(self._engine.stop, SETTLE_TIMEOUT_S)
+
+    async def _drain(self) -> bool:
+        """Let what runs end; whether all of it did within the grace, and before a thread of the worker failed."""
+        drain = asyncio.create_task(self._executor.drain(self._grace_s))
+        fall = asyncio.create_task(self._fell.wait())
+        try:
+            await asyncio.wait((drain, fall), return_when=asyncio.FIRST_COMPLETED)
+            return drain.done() and drain.result()
+        finally:
+            drain.cancel()
+            fall.cancel()
 
     def _state(self) -> State:
         if self._shutdown.phase is Phase.RUNNING and not self.ready.is_set():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -209,6 +211,28 @@ def test_nothing_is_lost_when_the_worker_ends_before_kafka_said_where_to_begin(m
     monkeypatch.setattr(bench.reader, "_read", read)
     bench.reader._run()
     assert bench.crashes == []
+
+
+def test_a_worker_that_ends_does_not_wait_for_what_its_settler_left_open() -> None:
+    bench = Bench()
+    bench.settler.resolved.clear()
+    bench.reader._stopping.set()
+    began_at = time.monotonic()
+    with pytest.raises(PositionsUnknown):
+        bench.assign(LANE)
+    assert time.monotonic() - began_at < reading.RESOLVE_S / 3
+
+
+def test_a_beginning_waits_for_what_its_settler_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    bench.settler.resolved.clear()
+    threading.Timer(3 * reading.LOOK_S, bench.settler.resolved.set).start()
+    bench.assign(LANE)
+    assert [each.key for each in bench.reader.held] == [LANE]
+    bench.settler.resolved.clear()
+    monkeypatch.setattr(reading, "RESOLVE_S", reading.LOOK_S)
+    with pytest.raises(PositionsUnknown):
+        bench.assign(TIER)
 
 
 def test_a_lost_consumer_leaves_nothing_held_and_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:

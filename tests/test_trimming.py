@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from live_queue import records, wait_until
+from worker_parts import NOW_MS, config
 from working_queue import working_queue
 
 from fairlane.consumer.trimming import Trimming, cuts
@@ -26,6 +28,19 @@ def test_a_cut_never_passes_the_watermark_nor_what_is_young(
 
 def test_a_partition_without_an_answer_is_left_alone() -> None:
     assert cuts({("t", 0): 5, ("t", 1): 5}, {("t", 1): 9}) == {("t", 1): 5}
+
+
+def test_whatever_goes_wrong_is_told_and_the_next_time_is_not_the_last(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_consumer: Any) -> None:
+        raise TimeoutError("DeleteRecords")
+
+    trimming = Trimming(config())
+    monkeypatch.setattr(trimming, "_committed", fail)
+    assert trimming.run(NOW_MS) == 0
+    assert "could not trim" in caplog.text
+    assert "DeleteRecords" in caplog.text
 
 
 @pytest.mark.kafka
