@@ -23,6 +23,7 @@ CORE = (
     "consumer/tracker.py",
     "topics/offset_map.py",
     "consumer/scheduler.py",
+    "consumer/batches.py",
     "consumer/delays.py",
     "consumer/tiers.py",
     "consumer/flow.py",
