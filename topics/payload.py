@@ -7,6 +7,7 @@ Invariant: the payload follows from the signature alone, so that a client in any
     one parameter of bytes   the value untouched
     anything else            an object with a field per parameter: with a default it may be missing, others may not be
 
+Of a function that takes the payloads of many tasks as a list, each payload is one item of it: its JSON, or its bytes.
 Never pickle.
 """
 
@@ -16,7 +17,7 @@ import contextlib
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Final, Literal
 
@@ -30,6 +31,7 @@ Shape = Literal["none", "model", "bytes", "object"]
 
 _JSON_TYPES: Final = (Any, None, NoneType, bool, int, float, str, list, dict, object)
 _EMPTY: Final = (b"{}", b"", b"null")
+_LISTS: Final = (list, Sequence, Collection, Iterable)
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _ARGUMENTS: Final = pydantic.ConfigDict(extra="forbid", **BASE64)
 
@@ -83,6 +85,43 @@ class Signature:
             if _is_model(only):
                 return cls(name, "model", _OneArgument(parameters[0], _codec(name, parameters[0].name, only)), result)
         return cls(name, "object", _NamedArguments(name, parameters, types), result)
+
+    @classmethod
+    def of_items(cls, function: Callable[..., Any], *, task_type: str = "") -> Signature:
+        """Read a function that takes a list of payloads, and returns nothing or a list with a result for each.
+
+        The arguments of the signature are one item, and its result is that of one: what else the list may hold by its
+        annotation, exceptions, are no results.
+
+        Args:
+            function: `def` or `async def`.
+            task_type: what errors call it; its own name where it is not given.
+
+        Raises:
+            UsageError: it takes or returns something else, or an annotation is nothing that JSON can be.
+        """
+        name = task_type or getattr(function, "__name__", str(function))
+        hints = _hints(function, name)
+        parameters = list(inspect.signature(function).parameters.values())
+        taken = [_item(hints.get(parameter.name, Any)) for parameter in parameters]
+        if len(taken) != 1 or taken[0] is None or parameters[0].kind not in _POSITIONAL:
+            raise UsageError(
+                f"task {name!r} runs in batches and takes ({', '.join(map(str, parameters))})",
+                "Give its function one parameter for the payloads of the batch: items: list[Model]",
+            )
+        returned = hints.get("return", Any)
+        result = _item(returned) if returned is not NoneType else Any
+        if result is None:
+            raise UsageError(
+                f"task {name!r} runs in batches and returns {_shown(returned)}",
+                "Return None, or a list with a result or an exception for each payload, in order",
+            )
+        of = taken[0]
+        is_bytes = _plain(of) is bytes
+        item = inspect.Parameter("item", inspect.Parameter.POSITIONAL_ONLY)
+        codec = None if is_bytes else _codec(name, parameters[0].name, of)
+        shape: Shape = "bytes" if is_bytes else "model"
+        return cls(name, shape, _OneArgument(item, codec), _result_codec(_without_errors(result)))
 
     def dump(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
         """The payload of a call.
@@ -282,6 +321,27 @@ def _hints(function: Callable[..., Any], task: str) -> dict[str, Any]:
             f"an annotation of task {task!r} cannot be resolved: {error}",
             "Import or define the type at module level, not under TYPE_CHECKING and not in a function",
         ) from error
+
+
+def _item(of: Any) -> Any:
+    """What a list of this type holds; None where it is no list."""
+    of = _plain(of)
+    if of is Any or of in _LISTS:
+        return Any
+    return typing.get_args(of)[0] if typing.get_origin(of) in _LISTS else None
+
+
+def _without_errors(of: Any) -> Any:
+    """A type without the exceptions that it may be instead; Any where it is nothing else."""
+    of = _plain(of)
+    is_union = typing.get_origin(of) in (typing.Union, UnionType)
+    members = typing.get_args(of) if is_union else (of,)
+    results = tuple(each for each in members if not (isinstance(each, type) and issubclass(each, BaseException)))
+    return typing.Union[results] if results else Any  # noqa: UP007 - made, not written
+
+
+def _shown(of: Any) -> str:
+    return of.__qualname__ if isinstance(of, type) and not typing.get_args(of) else str(of)
 
 
 def _plain(of: Any) -> Any:
