@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fairlane.app import Fairlane
     from fairlane.call import Call
     from fairlane.consumer.adaptive import Adaptive
+    from fairlane.consumer.batches import BatchPolicy
     from fairlane.consumer.context import Context, context
     from fairlane.consumer.retry import RetryPolicy
     from fairlane.consumer.signals import Reject, RetryLater
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Adaptive",
+    "BatchPolicy",
     "Call",
     "Context",
     "Fairlane",
@@ -55,6 +57,7 @@ __all__ = [
 
 _HOMES: Final = {
     "Adaptive": "consumer.adaptive",
+    "BatchPolicy": "consumer.batches",
     "Call": "call",
     "Context": "consumer.context",
     "Fairlane": "app",

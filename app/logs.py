@@ -63,15 +63,14 @@ def _add_task_and_trace(record: logging.LogRecord) -> bool:
     """Give a record what runs where it was made, unless whoever logged it said it himself."""
     fields = record.__dict__
     context = current.get(None)
-    if context is not None and "task_id" not in fields:
-        task = context.task
-        fields |= {"task_id": task.id, "task_type": task.type, "attempt": context.attempt}
+    if context is not None and "task_id" not in fields and "batch_size" not in fields:
+        fields |= context.about
     if "trace_id" not in fields:
         span = trace.get_current_span().get_span_context()
         if span.is_valid:
             fields |= {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
-        elif context is not None and context.task.traceparent:
-            fields["trace_id"] = trace_id(context.task.traceparent)
+        elif context is not None and len(context.each) == 1 and (traceparent := context.each[0].task.traceparent):
+            fields["trace_id"] = trace_id(traceparent)
     return True
 
 
@@ -147,6 +146,8 @@ class TextLines(logging.Formatter):
         parts = []
         if "task_id" in fields:
             parts.append(f"{fields.get('task_type', 'task')} {fields['task_id']}")
+        elif "batch_size" in fields:
+            parts.append(f"{fields.get('task_type', 'task')}")
         if "attempt" in fields:
             parts.append(f"attempt {fields['attempt']}")
         if "trace_id" in fields:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+I = TypeVar("I")  # noqa: E741 - an item
+T = TypeVar("T")
 
 
 class Enqueues(Generic[P, R]):
@@ -147,3 +149,12 @@ class AsyncTask(TaskDefinition[P, R]):
         """Run the function here, without Kafka; await it."""
         coroutine: Coroutine[Any, Any, R] = self._handler.function(*args, **kwargs)
         return coroutine
+
+
+class BatchTask(TaskDefinition[[I], R], Generic[I, R, T]):
+    """A task whose function is given a list, of the payloads of many tasks; one is enqueued with one item."""
+
+    def __call__(self, items: list[I], /) -> T:
+        """Run the function here, without Kafka; await it if it is `async def`."""
+        returned: T = self._handler.function(items)
+        return returned

@@ -9,14 +9,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from fairlane.consumer.adaptive import Adaptive
+from fairlane.consumer.batches import BatchPolicy
 from fairlane.consumer.handlers import Handler, Isolation
 from fairlane.consumer.retry import RetryPolicy
+from fairlane.registrars import BatchRegistrar, Registrar
 from fairlane.sender import Sender
 from fairlane.settings import Settings
-from fairlane.task_definition import AsyncTask, SyncTask
+from fairlane.task_definition import AsyncTask, BatchTask, SyncTask
 from fairlane.task_options import Terms, lane_of
 from fairlane.topics.errors import UsageError
 from fairlane.topics.names import DEFAULT_LEVEL, Lane
@@ -26,19 +28,7 @@ from fairlane.topics.routing import lane_for
 P = ParamSpec("P")
 R = TypeVar("R")
 
-AnyTask = AsyncTask[..., Any] | SyncTask[..., Any]
-
-
-class Registrar(Protocol):
-    """What `app.task(…)` returns: the decorator."""
-
-    # What is `async def` also is a function that returns something: the first that fits is meant.
-    @overload
-    def __call__(  # type: ignore[overload-overlap]
-        self, function: Callable[P, Coroutine[Any, Any, R]], /
-    ) -> AsyncTask[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> SyncTask[P, R]: ...
+AnyTask = AsyncTask[..., Any] | SyncTask[..., Any] | BatchTask[Any, Any, Any]
 
 
 class TaskRegistry(ABC):
@@ -93,7 +83,23 @@ class TaskRegistry(ABC):
         memory_max_mib: int | None = ...,
         max_tasks_per_child: int | None = ...,
         max_mib_per_child: int | None = ...,
+        batch: None = ...,
     ) -> Registrar: ...
+    @overload
+    def task(
+        self,
+        type: str | None = None,
+        *,
+        batch: BatchPolicy,
+        priority: int = ...,
+        retry: RetryPolicy = ...,
+        timeout_s: float | None = ...,
+        expires_s: float | None = ...,
+        concurrency: int | None = ...,
+        isolation: Literal["auto", "loop", "thread"] = ...,
+        on_invalid: Literal["dead", "retry"] = ...,
+        version: int = ...,
+    ) -> BatchRegistrar: ...
     def task(
         self,
         type: str | Callable[..., Any] | None = None,  # noqa: A002
@@ -109,6 +115,7 @@ class TaskRegistry(ABC):
         memory_max_mib: int | None = None,
         max_tasks_per_child: int | None = None,
         max_mib_per_child: int | None = None,
+        batch: BatchPolicy | None = None,
     ) -> Any:
         """Make a function a task: `@app.task`, or `@app.task(priority=5, …)`, on `def` or `async def`.
 
@@ -119,8 +126,8 @@ class TaskRegistry(ABC):
             retry: when and how often a failed attempt is tried again.
             timeout_s: how long one attempt may take, seconds; None is as long as it likes.
             expires_s: how long after its enqueue a task is not worth a start any more, seconds; None is never.
-            concurrency: how many attempts of it one worker process runs at once; `Adaptive(min=4, max=200)` is as many
-                as it bears, by what attempts take; None is as many as the worker can.
+            concurrency: how many attempts or batches of it one worker process runs at once; `Adaptive(min=4, max=200)`
+                is as many attempts as it bears, by what they take; None is as many as the worker can.
             isolation: where it runs; `auto` is the event loop for `async def` and a thread for `def`; `process` is a
                 child process, which is killed when its time is up and may die without taking the worker with it.
             on_invalid: what becomes of a payload that does not fit: `dead` at once, or `retry` for a newer worker.
@@ -129,6 +136,8 @@ class TaskRegistry(ABC):
                 as there is. Only with `isolation="process"`, as the two that follow.
             max_tasks_per_child: after how many attempts a child process makes room for a new one; None is never.
             max_mib_per_child: above how much memory it does so when an attempt has ended, MiB; None is never.
+            batch: give the function the payloads of so many tasks at once, as a list; it returns None, or a list with a
+                result or an exception for each. None gives it one task, as its arguments.
 
         Raises:
             UsageError: another function has the type already, no lane has the priority, the signature says nothing
@@ -141,7 +150,8 @@ class TaskRegistry(ABC):
             name = type or getattr(function, "__name__", "")
             if not name or not name.isprintable():
                 raise UsageError(f"{name!r} is no task type", "Name it: @app.task('some.name')")
-            signature = Signature.of(function, task_type=name)
+            signature = (Signature.of if batch is None else Signature.of_items)(function, task_type=name)
+            of_child = memory_max_mib, max_tasks_per_child, max_mib_per_child
             handler = Handler(
                 name,
                 function,
@@ -152,9 +162,8 @@ class TaskRegistry(ABC):
                 isolation,
                 on_invalid,
                 version,
-                memory_max_mib,
-                max_tasks_per_child,
-                max_mib_per_child,
+                *of_child,
+                batch,
             )
             # Nobody asked for the default: where it has no lane, the nearest one will do.
             lane = (lane_for if priority == DEFAULT_LEVEL else lane_of)(priority, self.lanes)
@@ -171,7 +180,7 @@ class TaskRegistry(ABC):
                 f"and {_place(handler.function)} asks for it too",
                 "Give one of them a name of its own: @app.task('some.name')",
             )
-        kind = AsyncTask if handler.is_async else SyncTask
+        kind = BatchTask if handler.batch is not None else AsyncTask if handler.is_async else SyncTask
         task: AnyTask = kind(self, handler, terms)
         self._tasks[handler.type] = task
         return task

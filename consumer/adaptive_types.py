@@ -25,7 +25,12 @@ NEWS_MS: Final = 5_000
 
 
 def adaptive_of(handler: Handler, config: WorkerConfig) -> Adaptive | None:
-    """How the concurrency of a task type adapts in this worker; None where it does not."""
+    """How the concurrency of a task type adapts in this worker; None where it does not.
+
+    That of batches does not: what one takes tells how large it is before it tells what its handler bears.
+    """
+    if handler.batch is not None:
+        return None
     if isinstance(handler.concurrency, Adaptive):
         return handler.concurrency
     if handler.concurrency is None and config.adaptive_min is not None:

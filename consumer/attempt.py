@@ -28,6 +28,7 @@ from fairlane.consumer.verdict import AttemptTimeout, NoHandler, ResultTooLarge,
 from fairlane.topics import routing, tracing, wire
 from fairlane.topics.clock import now_ms
 from fairlane.topics.errors import InvalidPayload
+from fairlane.topics.events import ErrorInfo
 from fairlane.topics.task import Task
 from fairlane.topics.tracing import Processing
 
@@ -74,7 +75,7 @@ class Attempts:
             if outcome is None:
                 handler = self._handlers.get(delivery.task.type)
                 policy = handler.retry if handler is not None else RetryPolicy()
-                outcome = self._failed(delivery, policy, error, started_ms)
+                outcome = self.failed(delivery, policy, error, started_ms)
         return with_span(outcome, processing)
 
     async def _outcome(self, delivery: Delivery, started_ms: int, processing: Processing) -> Outcome:
@@ -115,7 +116,7 @@ class Attempts:
         task = delivery.task
         timeout_s = task.timeout_ms / 1000 if task.timeout_ms else handler.timeout_s
         deadline = started_ms / 1000 + timeout_s if timeout_s is not None else None
-        context = Context(task, deadline, self._to_record)
+        context = Context(task, deadline, self.to_record)
         token = current.set(context)
         try:
             if timeout_s is None and handler.is_async and not self._middleware:
@@ -123,10 +124,10 @@ class Attempts:
                 positional, named = arguments
                 result = await handler.function(*positional, **named)
             else:
-                result = await self._timed(handler, arguments, context, timeout_s)
+                result = await self.timed(handler, arguments, context, timeout_s)
             encoded = handler.signature.dump_result(result)
         except BaseException as error:  # noqa: BLE001 - every way to fail has an outcome
-            outcome = self._failed(delivery, handler.retry, error, started_ms)
+            outcome = self.failed(delivery, handler.retry, error, started_ms)
             if isinstance(outcome, HandedBack):
                 processing.happened("handed back")
             else:
@@ -137,28 +138,46 @@ class Attempts:
         finally:
             current.reset(token)
         finished_ms = now_ms()
-        limit = self._config.result_max_bytes
-        if len(encoded) > limit:
-            too_large = ResultTooLarge(len(encoded), limit)
-            processing.failed(too_large)
-            info = describe(too_large, with_traceback=False)
-            return Dead(delivery, started_ms, finished_ms, "result_too_large", info)
+        if len(encoded) > self._config.result_max_bytes:
+            return self.too_large(delivery, len(encoded), started_ms, finished_ms, processing)
         return Completed(delivery, started_ms, finished_ms, encoded, context.outbox)
 
-    def _failed(self, delivery: Delivery, policy: RetryPolicy, error: BaseException, started_ms: int) -> Outcome:
+    def too_large(
+        self, delivery: Delivery, size_bytes: int, started_ms: int, finished_ms: int, processing: Processing
+    ) -> Dead:
+        """What an attempt led to whose result has more bytes than a result may have."""
+        error = ResultTooLarge(size_bytes, self._config.result_max_bytes)
+        processing.failed(error)
+        return Dead(delivery, started_ms, finished_ms, "result_too_large", describe(error, with_traceback=False))
+
+    def failed(
+        self,
+        delivery: Delivery,
+        policy: RetryPolicy,
+        error: BaseException,
+        started_ms: int,
+        info: ErrorInfo | None = None,
+    ) -> Outcome:
+        """What an attempt led to that raised this; `info` is the error as text, where it was made already."""
         if self.leaving and (isinstance(error, asyncio.CancelledError) or _is_cancelled()):
             # Whatever a handler makes of its cancellation: the worker left, the handler did not fail.
             return HandedBack(delivery, now_ms())
         unit = random.random()  # noqa: S311 - jitter, not secrecy
-        return failed(delivery, policy, error, started_ms=started_ms, now_ms=now_ms(), unit=unit)
+        return failed(delivery, policy, error, started_ms=started_ms, now_ms=now_ms(), unit=unit, info=info)
 
-    async def _timed(
+    async def timed(
         self,
         handler: Handler,
         arguments: tuple[tuple[Any, ...], dict[str, Any]],
         context: Context,
         timeout_s: float | None,
     ) -> Any:
+        """Call a handler by its kind, through the middleware and within its time.
+
+        Raises:
+            AttemptTimeout: its time is up.
+            BaseException: what the handler raised.
+        """
         call = self._call(handler, arguments, context)
         if timeout_s is None:
             return await self._wrapped(context, call)
@@ -169,7 +188,7 @@ class Attempts:
         except TimeoutError as error:
             # A TimeoutError of the handler's own is the handler's failure, not ours.
             if limit.expired():
-                context.cancelled = True
+                context.cancel()
                 raise AttemptTimeout(timeout_s) from error
             raise
 
@@ -183,11 +202,8 @@ class Attempts:
         return partial(self._on_thread, function, context)
 
     async def _on_thread(self, function: Callable[[], Any], context: Context) -> Any:
-        def stop() -> None:
-            context.cancelled = True
-
         try:
-            return await self._threads.run(function, copy_context(), stop)
+            return await self._threads.run(function, copy_context(), context.cancel)
         except Interrupted as error:
             raise RuntimeError("the handler's thread was interrupted") from error
 
@@ -196,7 +212,8 @@ class Attempts:
             call = partial(wrap, context, call)
         return await call()
 
-    def _to_record(self, task: Task) -> OutboxRecord:
+    def to_record(self, task: Task) -> OutboxRecord:
+        """The record that enqueues a task, with the context of a span of its own."""
         if not task.lane:
             lane = routing.lane_for(task.priority, self._config.lanes)
             task = replace(task, lane=lane.topic, priority=lane.level)

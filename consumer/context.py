@@ -62,12 +62,25 @@ class Context:
         self._log: TaskLog | None = None
 
     @property
+    def each(self) -> tuple[Context, ...]:
+        """The contexts of the tasks that run here, in order: of the one, or of each of a batch."""
+        return (self,)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a line of the log says of what runs here."""
+        return {"task_id": self.task.id, "task_type": self.task.type, "attempt": self.attempt}
+
+    @property
     def log(self) -> TaskLog:
         """A logger that names the task in every line."""
         if self._log is None:
-            fields = {"task_id": self.task.id, "task_type": self.task.type, "attempt": self.attempt}
-            self._log = TaskLog(_logger, fields)
+            self._log = TaskLog(_logger, self.about)
         return self._log
+
+    def cancel(self) -> None:
+        """Ask the handler to stop."""
+        self.cancelled = True
 
     def enqueue(self, *calls: Task | Enqueueable) -> list[str]:
         """Enqueue tasks if, and only if, this attempt succeeds, exactly once for read_committed readers.

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fairlane.consumer.attempt import Attempts
+from fairlane.consumer.batch_attempt import BatchAttempts
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Delivery
 from fairlane.consumer.feed import Feed
+from fairlane.consumer.gathering import Batch
 from fairlane.consumer.meter import Meter
 from fairlane.consumer.outcome import Dead, Outcome, Retrying, traceparent_of
 from fairlane.consumer.settler import Settler
@@ -31,6 +33,8 @@ class Running(NamedTuple):
     delivery: Delivery
     since_ms: int
     task: asyncio.Task[None]
+    others: Batch = ()
+    """Those that run with it, if it is the first of a batch."""
 
 
 class Executor:
@@ -43,6 +47,7 @@ class Executor:
         settler: takes the outcomes.
         meter: counts them.
         on_crash: told of an error that is a bug; the worker must end.
+        batches: runs several at once; None where no type runs in batches.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class Executor:
         meter: Meter,
         *,
         on_crash: Callable[[BaseException], None],
+        batches: BatchAttempts | None = None,
     ) -> None:
         self._on_crash = on_crash
         self._concurrency = config.concurrency
@@ -61,6 +67,7 @@ class Executor:
         self._unsettled_max_bytes = config.buffer_bytes
         self._feed = feed
         self._attempts = attempts
+        self._batches = batches
         self._settler = settler
         self._meter = meter
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -140,7 +147,9 @@ class Executor:
             free = self._concurrency - len(self._running)
             settler = self._settler
             keeps_up = settler.backlog < self._unsettled_max and settler.backlog_bytes < self._unsettled_max_bytes
-            if free > 0 and keeps_up:
+            if free > 0 and keeps_up and self._batches is not None:
+                self._start_gathered(free, moment_ms)
+            elif free > 0 and keeps_up:
                 for delivery in self._feed.take(free):
                     self._start(delivery, moment_ms)
             elif free > 0:
@@ -167,6 +176,44 @@ class Executor:
         # Its slot is taken until `_hand_on`, also if it has ended when this returns.
         self._running[number] = Running(delivery, moment_ms, _spawn(self._run(number, delivery), self._loop))
 
+    def _start_gathered(self, free: int, moment_ms: int) -> None:
+        assert self._loop is not None
+        alone, batches = self._feed.gather(free, moment_ms)
+        for delivery in alone:
+            self._start(delivery, moment_ms)
+        for batch in batches:
+            number = self._next
+            self._next += 1
+            self._meter.started(moment_ms)
+            self._quiet.clear()
+            running = _spawn(self._run_batch(number, batch), self._loop)
+            self._running[number] = Running(batch[0], moment_ms, running, batch[1:])
+
+    async def _run_batch(self, number: int, batch: Batch) -> None:
+        assert self._batches is not None
+        assert self._loop is not None
+        outcomes = await self._batches.run(batch)
+        self._loop.call_soon(self._hand_on_batch, number, batch, outcomes)
+        for outcome in outcomes:
+            if isinstance(outcome, Retrying | Dead):
+                _tell(outcome)
+
+    def _hand_on_batch(self, number: int, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+        """Give what became of a batch to the settler, and only then its one slot to others."""
+        try:
+            ended_ms = now_ms()
+            self._settler.post(*outcomes)
+            self._running.pop(number, None)
+            for place, outcome in enumerate(outcomes):
+                if place:
+                    # They were all in the one slot, which was counted as busy once.
+                    self._meter.started(ended_ms)
+                self._meter.ended(outcome, ended_ms)
+            self._feed.batch_done(batch, ended_ms)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
+            self._on_crash(error)
+        self._freed()
+
     async def _run(self, number: int, delivery: Delivery) -> None:
         outcome = await self._attempts.run(delivery)
         self._ended.append((number, delivery, outcome))
@@ -191,6 +238,9 @@ class Executor:
                 self._feed.adapt([(delivery, outcome) for _, delivery, outcome in ended], ended_ms)
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
             self._on_crash(error)
+        self._freed()
+
+    def _freed(self) -> None:
         if not self._running:
             self._quiet.set()
         if self._is_short:

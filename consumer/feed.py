@@ -1,7 +1,8 @@
 """The feed: what is ready to run, in the order in which it should.
 
 Invariant: owned by one driver (the executor's event loop, or the caller of a Queue); the reader and the settler hand it
-messages. A task is in exactly one place: waiting for its time, waiting as a suspect, waiting its turn, or running.
+messages. A task is in exactly one place: waiting for its time, waiting as a suspect, waiting its turn, gathered with
+others of its type, or running.
 Nothing of a revoked assignment is started.
 """
 
@@ -11,6 +12,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 from fairlane.consumer.adaptive_types import AdaptiveTypes
@@ -18,6 +20,7 @@ from fairlane.consumer.attempt_span import AttemptSpans, with_span
 from fairlane.consumer.config import TIERS_ACCOUNT, WorkerConfig
 from fairlane.consumer.delays import DelayHeap
 from fairlane.consumer.delivery import Assigned, Delivery
+from fairlane.consumer.gathering import Batch, Gathering
 from fairlane.consumer.handlers import Handlers
 from fairlane.consumer.outcome import Dead, Outcome
 from fairlane.consumer.scheduler import Scheduler
@@ -67,7 +70,12 @@ class Feed:
         self._adaptive = AdaptiveTypes.of(handlers, config)
         self.adapts = self._adaptive is not None
         """Whether `adapt` has something to do."""
-        limits = {kind: each.concurrency for kind, each in handlers.items() if isinstance(each.concurrency, int)}
+        self._batches = Gathering.of(handlers)
+        limits = {
+            kind: each.concurrency * (each.batch.max_size if each.batch is not None else 1)
+            for kind, each in handlers.items()
+            if isinstance(each.concurrency, int)
+        }
         self._scheduler: Scheduler[Delivery] = Scheduler(
             {lane.topic: (lane.level, lane.weight) for lane in config.lanes}, limits | self.limits
         )
@@ -151,6 +159,8 @@ class Feed:
             self._begun = self._may_begin(now_ms)
         for delivery in self._delays.due(now_ms):
             self._offer(delivery)
+        if self._batches is not None:
+            self._batches.look(now_ms)
 
     def _may_begin(self, now_ms: int) -> bool:
         # A commit may announce some partitions and the next one the rest, those of the most urgent lane perhaps.
@@ -169,6 +179,49 @@ class Feed:
         if self._adaptive is not None:
             self._adaptive.began(started)
         return started
+
+    @property
+    def gathers(self) -> bool:
+        """Whether some types run in batches."""
+        return self._batches is not None
+
+    def gather(self, limit: int, now_ms: int) -> tuple[list[Delivery], list[Batch]]:
+        """In place of `take` where some types run in batches: the next tasks to start by themselves, and the next
+        batches; at most `limit` of both together.
+
+        Each task must be given to `done` when it is over, each batch to `batch_done`. What the scheduler hands out is
+        gathered, so lanes and types have their shares in tasks, however many of them run at once.
+        """
+        batches = self._batches
+        if batches is None or not self._begun or limit <= 0:
+            return self.take(limit), []
+        alone: list[Delivery] = []
+        # They had their turn, and only a place to run was missing: nobody is to overtake them again and again.
+        ready = batches.pop(limit, now_ms)
+        while (room := limit - len(alone) - len(ready)) > 0 and (taken := self._scheduler.take(room)):
+            for delivery in taken:
+                self._count(delivery)
+                if not batches.take_in(delivery, now_ms, is_suspect=self._is_suspect(delivery)):
+                    alone.append(delivery)
+            ready += batches.pop(limit - len(alone) - len(ready), now_ms, only_full=True)
+        ready += batches.pop(limit - len(alone) - len(ready), now_ms)
+        for delivery in chain(alone, *ready):
+            self._running[delivery.assigned] = self._running.get(delivery.assigned, 0) + 1
+        if self._adaptive is not None:
+            self._adaptive.began(alone)
+        return alone, ready
+
+    def _is_suspect(self, delivery: Delivery) -> bool:
+        if delivery.losses or delivery.task.worker_lost:
+            return True
+        return self._gate.is_suspect(delivery.assigned, delivery.offset)
+
+    def batch_done(self, batch: Batch, now_ms: int) -> None:
+        """A batch is over and the outcomes of its tasks are with the settler."""
+        assert self._batches is not None
+        self._batches.finished(batch[0].task.type)
+        for delivery in batch:
+            self.done(delivery, now_ms)
 
     def done(self, delivery: Delivery, now_ms: int) -> None:
         """An attempt is over and its outcome is with the settler."""
@@ -198,18 +251,20 @@ class Feed:
 
     @property
     def next_due_ms(self) -> int | None:
-        """When there is something to do without anybody's word: the next task that waits for its time is due, or a
-        fresh worker has waited long enough for its lanes to be read.
+        """When there is something to do without anybody's word: the next task that waits for its time is due, a batch
+        has waited long enough for company, or a fresh worker for its lanes to be read.
         """
         due_ms = self._delays.next_due_ms
+        if self._batches is not None and (batch_ms := self._batches.next_due_ms) is not None:
+            due_ms = batch_ms if due_ms is None else min(due_ms, batch_ms)
         if self._begun or self._begins_ms is None:
             return due_ms
         return self._begins_ms if due_ms is None else min(due_ms, self._begins_ms)
 
     @property
     def waiting(self) -> int:
-        """Tasks that could start now."""
-        return len(self._scheduler)
+        """Tasks that could start now, or do so as soon as there are more of them or some time has passed."""
+        return len(self._scheduler) + (len(self._batches) if self._batches is not None else 0)
 
     @property
     def delayed(self) -> int:
@@ -283,6 +338,8 @@ class Feed:
             del self._suspects[(delivery.assigned, delivery.offset)]
         for delivery in [*waiting, *self._scheduler.discard(goes), *self._delays.discard(goes)]:
             self._count(delivery)
+        for delivery in self._batches.discard(goes) if self._batches is not None else ():
+            self._scheduler.finished(delivery.task.type)
         self._announcing -= revoke.assigned
         for assigned in revoke.assigned:
             self._follow(self._gate.released(assigned), now_ms)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fairlane.consumer.adaptive import Adaptive
+from fairlane.consumer.batches import BatchPolicy
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.consumer.target import target_of
 from fairlane.topics.errors import UsageError
@@ -28,8 +29,8 @@ class Handler:
         signature: turns payload bytes into its arguments and its result into bytes.
         retry: when and how often it is tried again.
         timeout_s: how long one attempt may take, seconds; None is as long as it likes.
-        concurrency: how many attempts of this type one worker process runs at once; `Adaptive(min, max)` is as many as
-            it bears, None is as many as the worker can.
+        concurrency: how many attempts or batches of this type one worker process runs at once; `Adaptive(min, max)` is
+            as many attempts as it bears, None is as many as the worker can.
         isolation: where it runs.
         on_invalid: what becomes of a payload that does not fit: `dead` at once, or `retry` for a newer worker to take.
         version: of the handler, shown in traces.
@@ -37,6 +38,7 @@ class Handler:
             much as there is. Only for `isolation="process"`, as the two that follow.
         max_tasks_per_child: after how many attempts a child process makes room for a new one; None is never.
         max_mib_per_child: above how much memory it does so when an attempt has ended, MiB resident; None is never.
+        batch: how many tasks the function is given at once, as a list; None gives it one, as its arguments.
         is_async: whether the function is `async def`; looked at once, not at every attempt.
     """
 
@@ -52,6 +54,7 @@ class Handler:
     memory_max_mib: int | None = None
     max_tasks_per_child: int | None = None
     max_mib_per_child: int | None = None
+    batch: BatchPolicy | None = None
     is_async: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,7 +72,22 @@ class Handler:
             )
         if self.isolation == "thread" and self.is_async:
             raise UsageError(f"task {self.type!r} is async def and cannot run on a thread", "Make it a plain def")
+        self._check_batch()
         self._check_process()
+
+    def _check_batch(self) -> None:
+        if self.batch is None:
+            return
+        if self.isolation == "process":
+            raise UsageError(
+                f"task {self.type!r} runs in batches, and a child process runs one task at a time",
+                'Drop batch, or isolation="process"',
+            )
+        if isinstance(self.concurrency, Adaptive):
+            raise UsageError(
+                f"task {self.type!r} runs in batches, and Adaptive judges by what single tasks take",
+                "Say how many batches run at once: concurrency=4",
+            )
 
     def _check_process(self) -> None:
         if self.isolation == "process":

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from fairlane.consumer.attempt import Attempts
+from fairlane.consumer.batch_attempt import BatchAttempts
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Assigned, Delivery
 from fairlane.consumer.handlers import Handler
@@ -43,8 +44,8 @@ class WorkerPool:
 
         Args:
             task_type: the type.
-            function: `async def` or `def`; its parameters are the payload.
-            policies: as in `Handler`: retry, timeout_s, concurrency, isolation, on_invalid.
+            function: `async def` or `def`; its parameters are the payload, or with `batch` a list of payloads.
+            policies: as in `Handler`: retry, timeout_s, concurrency, isolation, on_invalid, batch.
 
         Raises:
             UsageError: the pool runs already, or the type has a handler.
@@ -53,7 +54,8 @@ class WorkerPool:
             raise UsageError("the pool runs already", "Register handlers before start()")
         if task_type in self._handlers:
             raise UsageError(f"task type {task_type!r} has a handler already", "Register one handler for a type")
-        signature = Signature.of(function, task_type=task_type)
+        read = Signature.of if policies.get("batch") is None else Signature.of_items
+        signature = read(function, task_type=task_type)
         self._handlers[task_type] = Handler(task_type, function, signature, **policies)
 
     @property
@@ -93,10 +95,15 @@ class WorkerPool:
 
     async def process(self, task: Task) -> Outcome:
         """Run one task now, by its registered handler, without Kafka; returns what it led to."""
+        delivery = Delivery(task, Assigned("", 0, 0), 0, "", 0)
+        handler = self._handlers.get(task.type)
         threads = Threads()
         try:
             attempts = Attempts(self._config, self._handlers, (), threads)
-            return await attempts.run(Delivery(task, Assigned("", 0, 0), 0, "", 0))
+            if handler is None or handler.batch is None:
+                return await attempts.run(delivery)
+            (outcome,) = await BatchAttempts(self._config, self._handlers, attempts).run([delivery])
+            return outcome
         finally:
             threads.close()
 

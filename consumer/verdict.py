@@ -35,6 +35,16 @@ class AttemptTimeout(TimeoutError):
         self.timeout_s = timeout_s
 
 
+class WrongResults(TypeError):
+    """What a handler of batches returned is not a list with one entry for each task. To run it again mends nothing."""
+
+    def __init__(self, returned: str, tasks: int) -> None:
+        super().__init__(
+            f"a handler of batches returned {returned} for {tasks} tasks: return None, or a list with a result or an "
+            "exception for each, in order"
+        )
+
+
 def describe(error: BaseException, *, with_traceback: bool = True) -> ErrorInfo:
     """The error as bounded text. An error whose own text cannot be made has an outcome all the same."""
     if isinstance(error, FromChild):
@@ -53,13 +63,25 @@ def describe(error: BaseException, *, with_traceback: bool = True) -> ErrorInfo:
     return ErrorInfo(_clean(type(error).__name__[:NAME_MAX_CHARS]), _clean(message[:MESSAGE_MAX_CHARS]), _clean(cut))
 
 
+def told(error: BaseException) -> ErrorInfo:
+    """What a handler raised as bounded text: without a traceback where it only said what is to become of the task."""
+    return describe(error, with_traceback=not isinstance(error, Reject | RetryLater))
+
+
 def _clean(text: str) -> str:
     # Lone surrogates are legal in str and illegal in UTF-8: they would break the settlement, not the task.
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def failed(
-    delivery: Delivery, policy: RetryPolicy, error: BaseException, *, started_ms: int, now_ms: int, unit: float
+    delivery: Delivery,
+    policy: RetryPolicy,
+    error: BaseException,
+    *,
+    started_ms: int,
+    now_ms: int,
+    unit: float,
+    info: ErrorInfo | None = None,
 ) -> Outcome:
     """The outcome of an attempt that raised.
 
@@ -70,6 +92,7 @@ def failed(
         started_ms: when the attempt began, Unix ms.
         now_ms: when it ended, Unix ms.
         unit: a random number in [0, 1), for the jitter of the delay.
+        info: the error as `told` tells it, where it failed more than this one; None tells it now.
     """
     if isinstance(error, ChildLost):
         return _lost(delivery, policy, error, started_ms=started_ms, now_ms=now_ms, unit=unit)
@@ -90,7 +113,7 @@ def failed(
         reason = "fatal"
     elif task.attempt >= (task.max_attempts or policy.max_attempts):
         reason = "max_attempts"
-    info = describe(error, with_traceback=not isinstance(error, Reject | RetryLater))
+    info = info or told(error)
     if reason is not None:
         return Dead(delivery, started_ms, now_ms, reason, info)
     delay_s = asked_delay_s(error)
@@ -136,7 +159,7 @@ def asked_delay_s(error: BaseException) -> float | None:
 
 
 def _may_be_retried(error: BaseException, policy: RetryPolicy) -> bool:
-    if is_any_of(error, policy.fatal):
+    if isinstance(error, WrongResults) or is_any_of(error, policy.fatal):
         return False
     # SystemExit, KeyboardInterrupt and their like, raised by a handler, are that handler's failure like any other.
     return is_any_of(error, policy.retry_on) or not is_any_of(error, (Exception,))

@@ -143,6 +143,8 @@ def attempt_in(frame: FrameType | None) -> tuple[Delivery | None, int]:
         if frame.f_code is Executor._run.__code__:  # noqa: SLF001 - its frame is under every attempt
             delivery: Delivery = frame.f_locals["delivery"]
             return delivery, depth
+        if frame.f_code is Executor._run_batch.__code__:  # noqa: SLF001
+            return frame.f_locals["batch"][0], depth
         frame = frame.f_back
         depth += 1
     return None, depth

@@ -13,12 +13,14 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
 
 from fairlane.consumer import heartbeat
 from fairlane.consumer.attempt import Attempts
+from fairlane.consumer.batch_attempt import BatchAttempts
 from fairlane.consumer.children import Children
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.engine import Engine
@@ -83,7 +85,13 @@ class Worker:
         self._attempts = Attempts(config, handlers, middleware, self._threads, self._children)
         self._engine = Engine(config, handlers, wake=self._wake, on_crash=self._crashed)
         self._executor = Executor(
-            config, self._engine.feed, self._attempts, self._engine.settler, self._meter, on_crash=self._crashed
+            config,
+            self._engine.feed,
+            self._attempts,
+            self._engine.settler,
+            self._meter,
+            on_crash=self._crashed,
+            batches=BatchAttempts(config, handlers, self._attempts) if self._engine.feed.gathers else None,
         )
         self._pulse: Pulse | None = None
         self.vitals = Vitals(config, self._engine, self._state, self._acknowledged_s, self._metrics)
@@ -272,16 +280,21 @@ class Worker:
     def _look(self, fixed: Heartbeat) -> Heartbeat:
         moment_ms = now_ms()
         feed, running = self._engine.feed, self._executor.running
-        long_ones = [each for each in running.values() if moment_ms - each.since_ms >= heartbeat.LONG_MS]
+        long_ones = (
+            (delivery, each.since_ms)
+            for each in running.values()
+            if moment_ms - each.since_ms >= heartbeat.LONG_MS
+            for delivery in (each.delivery, *each.others)
+        )
         listed = tuple(
             RunningTask(
-                each.delivery.task.id,
-                each.delivery.task.type,
-                each.since_ms,
-                f"{each.delivery.assigned.topic}/{each.delivery.assigned.partition}",
-                each.delivery.offset,
+                delivery.task.id,
+                delivery.task.type,
+                since_ms,
+                f"{delivery.assigned.topic}/{delivery.assigned.partition}",
+                delivery.offset,
             )
-            for each in long_ones[: heartbeat.LISTED_MAX]
+            for delivery, since_ms in islice(long_ones, heartbeat.LISTED_MAX)
         )
         return msgspec.structs.replace(
             fixed,

@@ -32,6 +32,7 @@ def task_of(call: Call[Any]) -> Task:
 def test_the_public_names_are_these_and_all_of_them_are_there() -> None:
     assert sorted(fairlane.__all__) == [
         "Adaptive",
+        "BatchPolicy",
         "Call",
         "Context",
         "Fairlane",

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from fairlane import (
+    BatchPolicy,
     Fairlane,
     Reject,
     ResultTimeout,
@@ -432,3 +433,60 @@ def test_after_the_block_the_app_is_as_it_was(app: Fairlane) -> None:
     app.close()
     with pytest.raises(ProducerClosed):
         work.enqueue()
+
+
+def test_a_task_of_a_batch_handler_runs_in_a_batch_of_one(app: Fairlane) -> None:
+    @app.task(batch=BatchPolicy(max_size=3))
+    def square(numbers: list[int]) -> list[int]:
+        return [number * number for number in numbers]
+
+    with eager(app):
+        handle = square.enqueue(3)
+        assert handle.result() == 9
+        assert square.options(priority=5).enqueue(4).result() == 16
+        assert app.enqueue("square", 5).result() == 25
+    assert square([1, 2]) == [1, 4]
+    with pytest.raises(PayloadError):
+        square.enqueue("three")  # type: ignore[arg-type]
+    with pytest.raises(PayloadError):
+        app.enqueue("square", [3])
+
+
+def test_tasks_that_are_enqueued_together_run_in_batches_and_each_ends_for_itself(app: Fairlane) -> None:
+    seen = []
+
+    @app.task(batch=BatchPolicy(max_size=3), retry=NO_JITTER)
+    async def index(numbers: list[int]) -> list[int | Exception]:
+        seen.append(numbers)
+        for number, one in zip(numbers, context().each, strict=True):
+            one.enqueue(done.call(number))
+        return [OSError(number) if number == 2 else number for number in numbers]
+
+    @app.task
+    def done(number: int) -> None: ...
+
+    with eager(app) as runs:
+        calls = [index.call(number) for number in range(5)]
+        handles = app.enqueue_many([*calls, done.call(9), index.call(6)])
+        assert [handles[place].result() for place in (0, 1, 3, 4, 6)] == [0, 1, 3, 4, 6]
+    assert seen == [[0, 1, 2], [2], [2], [3, 4], [6]]
+    indexed = [run for run in runs if run.type == "index"]
+    assert [run.state for run in indexed] == ["completed"] * 2 + ["failed"] + ["completed"] * 3
+    assert [type(error) for error in indexed[2].errors] == [OSError] * 3
+    assert list(indexed[2].delays_s) == [10, 20]
+    assert [[sent.type for sent in run.enqueued] for run in indexed] == [["done"], ["done"], [], *[["done"]] * 3]
+
+
+def test_a_batch_that_raises_fails_each_of_its_tasks_with_that_very_error(app: Fairlane) -> None:
+    @app.task(batch=BatchPolicy(), retry=RetryPolicy(max_attempts=1))
+    async def index(numbers: list[int]) -> None:
+        raise ValueError(len(numbers))
+
+    async def use() -> Runs:
+        async with eager(app) as runs:
+            await app.aenqueue_many([index.call(1), index.call(2)])
+        return runs
+
+    runs = asyncio.run(use())
+    assert [run.reason for run in runs] == ["max_attempts"] * 2
+    assert [str(error) for run in runs for error in run.errors] == ["2", "2"]

@@ -19,6 +19,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from records import ID, TRACEPARENT, read, without
 
 from fairlane import logs
+from fairlane.consumer.batch_context import BatchContext
 from fairlane.consumer.context import Context, current
 from fairlane.consumer.outcome import OutboxRecord
 from fairlane.topics.errors import UsageError
@@ -82,6 +83,27 @@ def test_what_a_handler_logs_names_its_task_and_trace() -> None:
     line = one_object(stream)
     assert (line["task_id"], line["task_type"], line["attempt"]) == (ID, "send_email", 1)
     assert line["trace_id"] == TRACEPARENT.decode().split("-")[1]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_what_a_handler_of_batches_logs_names_their_type_and_size_or_the_one_task(size: int) -> None:
+    stream = lines_of("json")
+
+    def handler() -> None:
+        current.set(BatchContext("send_email", tuple(running(read()) for _ in range(size)), None))
+        log.info("by another logger")
+        current.get().log.info("by the context")
+        current.get().each[0].log.info("of one")
+
+    copy_context().run(handler)
+    named = ("task_id", "batch_size", "task_type", "attempt")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    found = [{name: line[name] for name in named if name in line} for line in lines]
+    one = {"task_id": ID, "task_type": "send_email", "attempt": 1}
+    assert found == [*[one if size == 1 else {"batch_size": 2, "task_type": "send_email"}] * 2, one]
+    logs.configure("text", stream=(text := io.StringIO()))
+    copy_context().run(handler)
+    assert size == 1 or text.getvalue().splitlines()[0].endswith("(send_email, batch_size=2)")
 
 
 def test_a_library_that_a_handler_calls_names_it_too_and_other_threads_do_not() -> None:

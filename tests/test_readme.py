@@ -72,6 +72,20 @@ def test_the_example_of_tasks_runs_and_its_tasks_complete() -> None:
     assert {found.state for found in runs} == {"completed"}
 
 
+def test_the_example_of_batches_locates_what_there_is_and_rejects_the_rest() -> None:
+    class Geocoder:
+        async def look_up(self, cities: list[str]) -> dict[str, str]:
+            return {city: "38.7 N, 9.1 W" for city in cities if city == "Lisbon"}
+
+    (example,) = (block for block in blocks("python") if "BatchPolicy" in block)
+    app = Fairlane("shop")
+    with eager(app) as runs:
+        defined = run(example, {"app": app, "geocoder": Geocoder()})
+        app.enqueue_many([defined["locate"].call(city) for city in ("Lisbon", "Atlantis")])
+    assert defined["place"].result() == "38.7 N, 9.1 W"
+    assert [found.state for found in runs] == ["completed", "completed", "failed"]
+
+
 def test_the_example_of_a_users_test_passes() -> None:
     (example,) = (block for block in blocks("python") if "def test_" in block)
     run(example)["test_a_card_is_charged_although_the_bank_hangs_up_once"]()

@@ -39,6 +39,8 @@ def test_the_attributes_of_the_page_are_those_of_the_spans(monkeypatch: pytest.M
         replace(sent, replays=1), topic="shop.p3", partition=1, offset=2, group="g", client_id="w"
     ) as processing:
         processing.failed(failure)
+        with tracing.process_batch([(sent, processing)], topic="shop.p3", group="g", client_id="w"):
+            pass
     tracing.end_commit(tracing.start_commit([processing.traceparent], group="g", topic="shop.p3"), failure)
     found: dict[str, set[str]] = defaultdict(set)
     for each in sdk.spans():

@@ -6,10 +6,12 @@ nothing an error too. test_typing.py checks the same without the comments.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, assert_type
 
-from fairlane import Call, Fairlane, TaskHandle
+from fairlane import BatchPolicy, Call, Fairlane, TaskHandle
 
 app = Fairlane("shop")
 
@@ -79,3 +81,67 @@ async def not_fitting() -> None:
 
 @app.task(prio=5)  # type: ignore[call-overload, untyped-decorator]
 def unknown_option() -> None: ...
+
+
+@app.task("index", batch=BatchPolicy(max_size=10))
+async def index(receipts: list[Receipt]) -> list[int | Exception]:
+    return [receipt.number for receipt in receipts]
+
+
+@app.task(batch=BatchPolicy(), concurrency=2)
+def archive(paths: Sequence[str]) -> None: ...
+
+
+@app.task(batch=BatchPolicy())
+async def fetch(urls: list[str]) -> list[bytes | BaseException]:
+    return await asyncio.gather(*[asyncio.sleep(0, url.encode()) for url in urls], return_exceptions=True)
+
+
+@app.task(batch=BatchPolicy())
+def count(words: list[dict[str, int]]) -> list[int]:
+    return [sum(word.values()) for word in words]
+
+
+@app.task(batch=BatchPolicy())
+def forget(keys: list[bytes]) -> list[Exception | None]:
+    return [None for _ in keys]
+
+
+async def fitting_one_by_one() -> None:
+    assert_type(index.enqueue(Receipt(1)), TaskHandle[int])
+    assert_type(index.options(priority=5).call(Receipt(1)), Call[int])
+    assert_type(await index.aenqueue(Receipt(1)), TaskHandle[int])
+    assert_type(archive.enqueue("a.txt").result(), None)
+    assert_type(fetch.enqueue("http://a"), TaskHandle[bytes])
+    assert_type(count.enqueue({"a": 1}).result(), int)
+    assert_type(forget.enqueue(b"k"), TaskHandle[None])
+    assert_type(app.enqueue_many([count.call({}), count.call({})]), list[TaskHandle[int]])
+    assert_type(await index([Receipt(1)]), list[int | Exception])
+    assert_type(count([{"a": 1}]), list[int])
+    archive(["a.txt"])
+    index.enqueue([Receipt(1)])  # type: ignore[arg-type]
+    index.enqueue(1)  # type: ignore[arg-type]
+    archive.enqueue("a.txt", "b.txt")  # type: ignore[call-arg]
+    archive.options(priority=1).enqueue(1)  # type: ignore[arg-type]
+    count({"a": 1})  # type: ignore[arg-type]
+
+
+@app.task(batch=BatchPolicy())  # type: ignore[arg-type]
+def takes_one(receipt: Receipt) -> None: ...
+
+
+@app.task(batch=BatchPolicy())  # type: ignore[arg-type]
+def returns_one(receipts: list[Receipt]) -> int:
+    return len(receipts)
+
+
+@app.task(batch=BatchPolicy())  # type: ignore[arg-type]
+def takes_more(receipts: list[Receipt], twice: bool) -> None: ...
+
+
+@app.task(batch=BatchPolicy(), isolation="process")  # type: ignore[call-overload, untyped-decorator]
+def apart(receipts: list[Receipt]) -> None: ...
+
+
+@app.task(batch=100)  # type: ignore[call-overload, untyped-decorator]
+def no_policy(receipts: list[Receipt]) -> None: ...

@@ -9,7 +9,8 @@ Source: OpenTelemetry semantic conventions for messaging and Kafka, 1.44 (in dev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import Token
 from itertools import islice
 from types import TracebackType
@@ -18,7 +19,7 @@ from typing import Any, Final, Self
 from msgspec.structs import replace
 from opentelemetry import context as otel
 from opentelemetry import trace
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanKind
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind
 
 from fairlane.topics import spans
 from fairlane.topics.task import Task
@@ -44,6 +45,7 @@ __all__ = [
     "is_sampled",
     "may_trace",
     "process",
+    "process_batch",
     "span_id",
     "start_commit",
     "start_resend",
@@ -52,7 +54,7 @@ __all__ = [
 ]
 
 MAX_LINKS: Final = 128
-"""Links of one commit span; the SDK's own limit by default (OTEL_SPAN_LINK_COUNT_LIMIT)."""
+"""Links of the span of a commit or a batch; the SDK's own limit by default (OTEL_SPAN_LINK_COUNT_LIMIT)."""
 
 
 def may_trace() -> bool:
@@ -170,6 +172,29 @@ class Processing:
         if self._span is not None:
             self._span.add_event(event)
 
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Have it be the current one for a while, not for the whole attempt."""
+        attached = otel.attach(self._context) if self._context is not None else None
+        held = carried.set(self._carried) if attached is None and self._carried is not None else None
+        try:
+            yield
+        finally:
+            if attached is not None:
+                otel.detach(attached)
+            if held is not None:
+                carried.reset(held)
+
+    @property
+    def context(self) -> SpanContext | None:
+        """Of the attempt's own span; None where none is recorded."""
+        return self._span.get_span_context() if self._span is not None and self._span.is_recording() else None
+
+    def link(self, context: SpanContext | None) -> None:
+        """Say what it belongs to besides its parent."""
+        if self._span is not None and context is not None:
+            self._span.add_link(context)
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._attached is not None:
             otel.detach(self._attached)
@@ -218,6 +243,48 @@ def process(task: Task, *, topic: str, partition: int, offset: int, group: str, 
         attributes["messaging.client.id"] = client_id
     span = spans.start(used, f"process {topic}", parent, SpanKind.CONSUMER, attributes, links)
     return Processing(span, parent if span is None else trace.set_span_in_context(span, parent), None)
+
+
+def process_batch(
+    attempts: Sequence[tuple[Task, Processing]], *, topic: str, group: str, client_id: str = ""
+) -> Processing:
+    """A call of a handler with several tasks, as a context manager: it is what is current while the handler runs.
+
+    It is a child of the first recorded attempt, so that what the sampler decided for that one holds for it too. It
+    links to the contexts in which its sampled tasks were created, 128 at most, and their attempts link to it.
+
+    Args:
+        attempts: the tasks, each with its attempt.
+        topic: where they were read, if all of them in one.
+        group: consumer group of the worker.
+        client_id: of the worker's Kafka consumer.
+    """
+    recorded = [(task, attempt, own) for task, attempt in attempts if (own := attempt.context) is not None]
+    used = spans.tracer()
+    if used is None or not recorded:
+        return UNTRACED
+    said: dict[str, Any] = {
+        "messaging.system": "kafka",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.consumer.group.name": group,
+        "messaging.batch.message_count": len(attempts),
+        "fairlane.task.type": recorded[0][0].type,
+    }
+    said |= {"messaging.destination.name": topic} if topic else {}
+    said |= {"messaging.client.id": client_id} if client_id else {}
+    links = [
+        Link(from_text(task.traceparent, task.tracestate) if task.traceparent else own)
+        for task, _, own in recorded[:MAX_LINKS]
+    ]
+    parent = trace.set_span_in_context(NonRecordingSpan(recorded[0][2]), EMPTY)
+    name = f"process {topic}" if topic else "process"
+    span = spans.start(used, name, parent, SpanKind.CONSUMER, said, links)
+    if span is None:
+        return UNTRACED
+    for _, attempt, _ in recorded:
+        attempt.link(span.get_span_context())
+    return Processing(span, trace.set_span_in_context(span, parent), None)
 
 
 def begun(task: Task, traceparent: str) -> Task:

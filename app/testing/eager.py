@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
+from functools import partial
+from itertools import groupby, islice
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -20,6 +22,9 @@ from msgspec.structs import replace
 
 from fairlane.app import Fairlane
 from fairlane.consumer.attempt import Attempts
+from fairlane.consumer.batch_attempt import BatchAttempts
+from fairlane.consumer.batch_context import BatchContext
+from fairlane.consumer.context import Context
 from fairlane.consumer.delivery import Assigned, Delivery
 from fairlane.consumer.outcome import Completed, Dead, Outcome, Retrying
 from fairlane.consumer.threads import Interrupted, Threads
@@ -44,7 +49,8 @@ _MAX_BYTES: Final = 1_000_000
 
 _depth: ContextVar[int] = ContextVar("fairlane.testing.depth", default=0)
 _current: ContextVar[Run | None] = ContextVar("fairlane.testing.current", default=None)
-_raised: ContextVar[list[BaseException]] = ContextVar("fairlane.testing.raised")
+_raised: ContextVar[dict[int, BaseException]] = ContextVar("fairlane.testing.raised")
+"""What an attempt failed with, by the `id` of its task."""
 
 
 class eager:  # noqa: N801 - reads as the verb that it is: `with eager(app) as runs`
@@ -121,27 +127,43 @@ class EagerSender:
 
     def enqueue(self, parcel: Parcel[R]) -> TaskHandle[R]:
         """Run a task, now."""
-        return self._handle(self._loop.run(lambda threads: self._run(parcel, threads)), parcel.load)
+        return self.enqueue_many([parcel])[0]
 
     async def aenqueue(self, parcel: Parcel[R]) -> TaskHandle[R]:
         """Run a task, now, on this event loop."""
-        threads = Threads()
-        try:
-            return self._handle(await self._run(parcel, threads), parcel.load)
-        finally:
-            threads.close()
+        return (await self.aenqueue_many([parcel]))[0]
 
     def enqueue_many(self, parcels: Sequence[Parcel[R]]) -> list[TaskHandle[R]]:
-        """Run tasks, now, one after the other."""
-        return [self.enqueue(parcel) for parcel in parcels]
+        """Run tasks, now, one after the other; those that follow each other and run in batches, in one."""
+        handles: list[TaskHandle[R]] = []
+        for some in self._together(parcels):
+            handles += self._handles(some, self._loop.run(partial(self._run, some)))
+        return handles
 
     async def aenqueue_many(self, parcels: Sequence[Parcel[R]]) -> list[TaskHandle[R]]:
-        """Run tasks, now, one after the other, on this event loop."""
-        return [await self.aenqueue(parcel) for parcel in parcels]
+        """The same, on this event loop."""
+        handles: list[TaskHandle[R]] = []
+        threads = Threads()
+        try:
+            for some in self._together(parcels):
+                handles += self._handles(some, await self._run(some, threads))
+        finally:
+            threads.close()
+        return handles
+
+    def _together(self, parcels: Sequence[Parcel[R]]) -> Iterator[list[Parcel[R]]]:
+        for task_type, following in groupby(parcels, key=lambda parcel: parcel.task.type):
+            handler = self._app.handlers.get(task_type)
+            most = handler.batch.max_size if handler is not None and handler.batch is not None else 1
+            while some := list(islice(following, most)):
+                yield some
 
     def handle(self, task_id: str, load: Callable[[bytes], R]) -> TaskHandle[R]:
         """A handle for a task that was enqueued in this block."""
         return TaskHandle(Trail(task_id), EagerWatcher(self.runs, self._app.queue), load)
+
+    def _handles(self, parcels: Sequence[Parcel[R]], runs: Sequence[Run]) -> list[TaskHandle[R]]:
+        return [self._handle(run, parcel.load) for parcel, run in zip(parcels, runs, strict=True)]
 
     def _handle(self, run: Run, load: Callable[[bytes], R]) -> TaskHandle[R]:
         if self._raise_failures and run.state in ("failed", "expired"):
@@ -149,23 +171,23 @@ class EagerSender:
         trail = Trail(run.id, run.type, run.task.lane, 0, len(self.runs) - 1)
         return TaskHandle(trail, EagerWatcher(self.runs, self._app.queue), load)
 
-    async def _run(self, parcel: Parcel[Any], threads: Threads) -> Run:
-        """Run a task and, after it, what it enqueued through its context, and so on."""
+    async def _run(self, parcels: Sequence[Parcel[Any]], threads: Threads) -> list[Run]:
+        """Run a task, or a batch, and after it what it enqueued through its context, and so on."""
         depth = _depth.get()
         if depth >= MAX_DEPTH:
             raise UsageError(
-                f"{MAX_DEPTH} tasks are enqueued within each other, the last one is {parcel.task.type!r}",
+                f"{MAX_DEPTH} tasks are enqueued within each other, the last one is {parcels[0].task.type!r}",
                 "Eager mode runs each at once: enqueue with context().enqueue(…), which runs it afterwards",
             )
-        first = self._begin(parcel.task, parcel.load)
+        first = [self._begin(parcel.task, parcel.load) for parcel in parcels]
         parent = _current.get()
         if parent is not None:
-            parent.enqueued.append(first)
+            parent.enqueued.extend(first)
         depth_token = _depth.set(depth + 1)
         try:
             left = deque([first])
             while left:
-                left.extend(await self._attempts(left.popleft(), threads))
+                left.extend([run] for run in await self._to_end(left.popleft(), threads))
             return first
         finally:
             _depth.reset(depth_token)
@@ -192,28 +214,45 @@ class EagerSender:
         offset = len(self.runs)
         return wire.decode(topic, 0, offset, now_ms(), key, value, list(headers), lane=named, priority=level)
 
-    async def _attempts(self, run: Run, threads: Threads) -> list[Run]:
-        """Run a task to its end; returns those that it enqueued with its outcome, which come next."""
-        if run.type not in self._app.handlers:
+    async def _to_end(self, runs: Sequence[Run], threads: Threads) -> list[Run]:
+        """Run a task, or a batch, to its end; returns those that it enqueued with its outcomes, which come next."""
+        if runs[0].type not in self._app.handlers:
             return []
-        attempts = Attempts(self._config, self._app.handlers, (_remember_error, *self._app.middleware), threads)
-        task = run.task
-        waited_ms = max(0, task.not_before_ms - now_ms())
-        while True:
-            task = _later(task, waited_ms)
-            raised: list[BaseException] = []
-            tokens = _raised.set(raised), _current.set(run)
-            try:
-                outcome = await attempts.run(Delivery(task, Assigned(task.lane, 0, 1), len(run.attempts), task.lane, 0))
-            finally:
-                _raised.reset(tokens[0])
-                _current.reset(tokens[1])
-            error = _told(raised[-1], outcome) if raised else None
-            run.attempts.append(Attempt(task.attempt, waited_ms / 1000, outcome, error))
-            if not isinstance(outcome, Retrying):
-                return self._settle(run, outcome)
-            waited_ms = max(0, outcome.task.not_before_ms - outcome.finished_ms)
-            task = outcome.task
+        attempts = Attempts(self._config, self._app.handlers, (_remember_errors, *self._app.middleware), threads)
+        tasks = [(run.task, max(0, run.task.not_before_ms - now_ms())) for run in runs]
+        sent: list[Run] = []
+        for run, first in zip(runs, await self._attempt(attempts, runs, tasks), strict=True):
+            outcome = first
+            while isinstance(outcome, Retrying):
+                # Each has a time of its own when it is tried again, so it is alone then.
+                waited_ms = max(0, outcome.task.not_before_ms - outcome.finished_ms)
+                (outcome,) = await self._attempt(attempts, [run], [(outcome.task, waited_ms)])
+            sent += self._settle(run, outcome)
+        return sent
+
+    async def _attempt(
+        self, attempts: Attempts, runs: Sequence[Run], tasks: Sequence[tuple[Task, int]]
+    ) -> Sequence[Outcome]:
+        """Make one attempt at each, after it was waited for so many ms."""
+        deliveries = [
+            Delivery(_later(task, waited_ms), Assigned(task.lane, 0, 1), len(run.attempts), task.lane, 0)
+            for run, (task, waited_ms) in zip(runs, tasks, strict=True)
+        ]
+        raised: dict[int, BaseException] = {}
+        tokens = _raised.set(raised), _current.set(runs[0])
+        try:
+            if self._app.handlers[runs[0].type].batch is None:
+                outcomes: Sequence[Outcome] = [await attempts.run(deliveries[0])]
+            else:
+                outcomes = await BatchAttempts(self._config, self._app.handlers, attempts).run(deliveries)
+        finally:
+            _raised.reset(tokens[0])
+            _current.reset(tokens[1])
+        for run, delivery, (_, waited_ms), outcome in zip(runs, deliveries, tasks, outcomes, strict=True):
+            error = raised.get(id(delivery.task))
+            told = _told(error, outcome) if error is not None else None
+            run.attempts.append(Attempt(delivery.task.attempt, waited_ms / 1000, outcome, told))
+        return outcomes
 
     def _settle(self, run: Run, outcome: Outcome) -> list[Run]:
         sent = []
@@ -228,12 +267,18 @@ class EagerSender:
         return sent
 
 
-async def _remember_error(_: Any, call_next: Callable[[], Awaitable[Any]]) -> Any:
+async def _remember_errors(context: Context, call_next: Callable[[], Awaitable[Any]]) -> Any:
+    raised = _raised.get()
     try:
-        return await call_next()
+        returned = await call_next()
     except BaseException as error:
-        _raised.get().append(error)
+        raised.update((id(one.task), error) for one in context.each)
         raise
+    if isinstance(context, BatchContext) and isinstance(returned, list | tuple):
+        for one, result in zip(context.each, returned, strict=False):
+            if isinstance(result, BaseException):
+                raised[id(one.task)] = result
+    return returned
 
 
 def _told(error: BaseException, outcome: Outcome) -> BaseException:
