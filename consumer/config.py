@@ -41,7 +41,7 @@ class WorkerConfig:
         grace_s: how long a shutdown waits for running attempts, seconds.
         revoke_grace_s: how long a partition that leaves waits for its running attempts, seconds.
         buffer_records: records read ahead over all lanes, shared out by weight.
-        buffer_bytes: bytes read ahead over all lanes and tiers.
+        buffer_bytes: bytes read ahead over all lanes and tiers; a quarter of it besides for what is not due yet.
         delayed_max: tasks from tiers held in memory at once.
         unsettled_max: outcomes that may wait for their settlement before no further task starts.
         result_max_bytes: the largest result that is stored.

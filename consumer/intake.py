@@ -1,8 +1,8 @@
 """From records to deliveries: what a batch of one partition means, in order.
 
 Invariant: the settler hears of an offset before anybody can have an outcome for it, and every record that is read is
-delivered, finished before, settled at once as malformed or as not due, or held here: one that may not be taken yet, and
-all behind it. The end of a partition is told only when nothing before it is held.
+delivered, finished before, settled at once as malformed or as not due, or held: one that may not be taken yet, and all
+behind it. The end of a partition is told only when nothing before it is held, or to be read again.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from fairlane.consumer import to_settler
 from fairlane.consumer.config import TIERS_ACCOUNT, WorkerConfig
 from fairlane.consumer.delivery import Assigned, Delivery, Partition, RawRecord
 from fairlane.consumer.flow import Flow, fits_map, has_room_again
+from fairlane.consumer.held import Held
 from fairlane.consumer.ledger import Progress
 from fairlane.consumer.outcome import Deferred, Malformed, Outcome
 from fairlane.consumer.positions import Position
 from fairlane.consumer.settler import Settler
-from fairlane.consumer.tiers import Hop, Wait, hold_limit_ms, read_decision
+from fairlane.consumer.tiers import LOOKAHEAD_MS, Hop, Wait, hold_limit_ms, read_decision
 from fairlane.topics import routing, wire
 from fairlane.topics.errors import MalformedRecord
 from fairlane.topics.headers import Headers
@@ -33,6 +34,8 @@ from fairlane.topics.task import Task
 
 _logger = logging.getLogger("fairlane.reader")
 
+HELD_SHARE: Final = 4
+"""A quarter of the bytes that may be read ahead may be held besides, of what may not be taken yet."""
 HEADERS_BYTES: Final = 300
 """What a record's headers and our own objects are counted as."""
 
@@ -40,7 +43,7 @@ HEADERS_BYTES: Final = 300
 class _Reading:
     """How far one assignment is read; owned by the reader's thread."""
 
-    __slots__ = ("account", "delivered", "end", "held", "lane", "next_offset", "overfull", "position", "tier")
+    __slots__ = ("account", "delivered", "end", "lane", "next_offset", "overfull", "position", "tier")
 
     def __init__(self, position: Position, lane: Lane | None, tier: Tier | None) -> None:
         self.position = position
@@ -50,7 +53,6 @@ class _Reading:
         self.delivered = 0
         """Those that the map restored as unfinished count when they are read again, or they would count twice."""
         self.next_offset = position.start
-        self.held: list[Message] = []
         self.end: int | None = None
         self.overfull = False
 
@@ -82,6 +84,7 @@ class Intake:
         self._hold_ms = hold_limit_ms(config.tiers)
         self._readings: dict[Assigned, _Reading] = {}
         self._behind: set[Assigned] = set()
+        self._held = Held(config.buffer_bytes // HELD_SHARE)
         self.tombstones = 0
         self.malformed: Counter[str] = Counter()
         """Records that were no task, by topic."""
@@ -113,6 +116,7 @@ class Intake:
             if self._readings.pop(each, None) is not None:
                 self._flow.gone(each.key)
             self._behind.discard(each)
+            self._held.gone(each)
 
     @property
     def caught_up(self) -> bool:
@@ -127,18 +131,14 @@ class Intake:
         if assigned in self._readings:
             reading = self._readings[assigned]
             self._behind.discard(assigned)
-            if reading.held:
+            if assigned in self._held:
                 reading.end = end
-            else:
+            elif not self._held.is_dropped(assigned):
                 self._settler.post(to_settler.ReachedEnd(assigned, end))
 
     def holding(self) -> list[Assigned]:
         """Assignments of which records are held and may be taken now."""
-        return [
-            assigned
-            for assigned, reading in self._readings.items()
-            if reading.held and self._flow.may_take(assigned.key)
-        ]
+        return [assigned for assigned in self._readings if assigned in self._held and self._flow.may_take(assigned.key)]
 
     def open(self) -> dict[Partition, Open]:
         """What is open of each partition; any thread."""
@@ -151,6 +151,22 @@ class Intake:
                 max(0, reading.delivered - settled.finished), max(0, reading.next_offset - settled.watermark)
             )
         return found
+
+    @property
+    def held_bytes(self) -> int:
+        """The size of what was read and may not be taken yet; any thread."""
+        return self._held.size_bytes
+
+    def read_again(self) -> list[tuple[Partition, int]]:
+        """Partitions of which too much would be held, and from where each is to be read again when it is resumed."""
+        return [(assigned.key, offset) for assigned, offset in self._held.read_again()]
+
+    def _hold(self, assigned: Assigned, messages: Sequence[Message]) -> bool:
+        size_bytes = sum(len(message.value() or b"") + HEADERS_BYTES for message in messages)
+        is_kept = self._held.keep(assigned, messages, size_bytes)
+        if not is_kept:
+            self._readings[assigned].end = None
+        return is_kept
 
     def relieved(self, progress: Mapping[Assigned, Progress]) -> list[Partition]:
         """Partitions that were paused for their offset map and have room in it again."""
@@ -171,13 +187,15 @@ class Intake:
             Tasks that are due, or will be while they wait in memory.
         """
         reading = self._readings[assigned]
-        waiting = [*reading.held, *batch]
-        reading.held = []
+        if self._held.is_dropped(assigned):
+            return []
+        waiting = [*self._held.take(assigned), *batch]
         restored = reading.position.restored
         settled = self._settler.progress.get(assigned) or Progress(reading.position.start, 0)
         deliveries: list[Delivery] = []
         offsets: list[int] = []
         at_once: list[Outcome] = []
+        waits_from: int | None = None
         size_bytes = 0
         for place, message in enumerate(waiting):
             offset = message.offset() or 0
@@ -191,12 +209,14 @@ class Intake:
             if not fits_map(outstanding + 1, offset - settled.watermark):
                 self._flow.overfull(assigned.key)
                 reading.overfull = True
-                reading.held = waiting[place:]
+                self._hold(assigned, waiting[place:])
+                waits_from = offset
                 break
             told = self._understand(assigned, reading, message, value, offset, now_ms)
             if isinstance(told, Wait):
-                self._flow.wait(assigned.key, told.until_ms)
-                reading.held = waiting[place:]
+                is_kept = self._hold(assigned, waiting[place:])
+                self._flow.wait(assigned.key, told.until_ms if is_kept else told.until_ms + _patience_ms(reading.tier))
+                waits_from = offset
                 break
             offsets.append(offset)
             if not isinstance(told, Delivery):
@@ -209,11 +229,11 @@ class Intake:
             reading.delivered += len(offsets)
             self._settler.post(to_settler.Delivered(assigned, offsets), *at_once)
             self._flow.handed(reading.account, len(offsets) - len(at_once), size_bytes)
-        if reading.held:
-            reading.next_offset = reading.held[0].offset() or 0
+        if waits_from is not None:
+            reading.next_offset = waits_from
         elif waiting:
             reading.next_offset = (waiting[-1].offset() or 0) + 1
-        if reading.end is not None and not reading.held:
+        if reading.end is not None and waits_from is None:
             self._settler.post(to_settler.ReachedEnd(assigned, reading.end))
             reading.end = None
         return deliveries
@@ -264,3 +284,11 @@ class Intake:
             return task
         lane = routing.lane_for(task.priority, self._config.lanes)
         return msgspec.structs.replace(task, lane=lane.topic, priority=lane.level)
+
+
+def _patience_ms(tier: Tier | None) -> int:
+    """How much longer a partition waits that has to be read again: half of the time that its records are early by.
+
+    So what is due at almost the same time is read together, and is not late for that.
+    """
+    return min(LOOKAHEAD_MS, tier.delay_ms // 2) // 2 if tier is not None else 0

@@ -145,6 +145,7 @@ class WorkerMetrics:
             ("worker_concurrency", "Attempts that can be under way at once.", self.config.concurrency),
             ("worker_utilisation_ratio", "The share of those in the last second.", beat.utilisation),
             ("worker_tasks_delayed", "Tasks that wait in memory for their time.", beat.delayed),
+            ("worker_held_bytes", "Records that may not be taken yet.", self.engine.reader.intake.held_bytes),
             ("worker_partitions", "Partitions that it holds.", len(self.engine.reader.held)),
             ("worker_outcomes_unsettled", "Outcomes that wait for their settlement.", settler.backlog),
             ("worker_outcomes_unsettled_bytes", "Their size.", settler.backlog_bytes),

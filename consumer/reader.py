@@ -232,6 +232,11 @@ class Reader:
         pause, resume = self._flow.update(feed.taken, feed.taken_bytes, self._settler.backlog_bytes)
         if pause:
             consumer.pause([TopicPartition(*partition) for partition in pause])
+        try:
+            for partition, offset in self._intake.read_again():
+                consumer.seek(TopicPartition(*partition, offset))
+        except KafkaException as error:
+            raise ConsumerLost(f"could not read again: {error}") from error
         if resume:
             consumer.resume([TopicPartition(*partition) for partition in resume])
 

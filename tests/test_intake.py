@@ -171,6 +171,53 @@ def test_what_is_held_comes_before_what_is_read_later() -> None:
     assert bench.told == [Delivered(MINUTE, [0, 1])]
 
 
+TIGHT: dict[str, Any] = {"buffer_bytes": 4 * 800}
+"""Room for two of the records that these tests hold."""
+
+
+def test_what_would_be_too_much_to_hold_is_read_again_when_its_time_has_come() -> None:
+    bench = Bench(MINUTE, **TIGHT)
+    batch = [due(offset, 60_000) for offset in range(4, 9)]
+    assert bench.take(*batch, assigned=MINUTE) == []
+    assert bench.intake.held_bytes == 0
+    assert bench.flow.next_due_ms == NOW_MS + 59_500, "half of what it is early by, so that it is not read for each"
+    # Whatever else comes before it is read again would be taken twice.
+    bench.intake.reached_end(MINUTE, 9)
+    assert bench.take(due(9, 0), assigned=MINUTE) == []
+    assert bench.told == []
+    assert bench.intake.read_again() == [(("shop.retry-1m", 0), 4)]
+    assert bench.intake.read_again() == []
+    bench.flow.relieve([], NOW_MS + 59_500)
+    assert bench.intake.holding() == []
+    assert offsets(bench.take(*batch, assigned=MINUTE, now_ms=NOW_MS + 59_500)) == [4, 5, 6, 7, 8]
+    bench.intake.reached_end(MINUTE, 9)
+    assert bench.told == [Delivered(MINUTE, [4, 5, 6, 7, 8]), ReachedEnd(MINUTE, 9)]
+
+
+def test_the_end_behind_what_was_held_is_not_told_when_that_is_to_be_read_again() -> None:
+    bench = Bench(MINUTE, **TIGHT)
+    bench.take(due(0, 60_000), assigned=MINUTE)
+    bench.intake.reached_end(MINUTE, 1)
+    bench.take(*[due(offset, 60_000) for offset in range(1, 5)], assigned=MINUTE)
+    assert bench.intake.read_again() == [(("shop.retry-1m", 0), 0)]
+    assert bench.told == []
+
+
+def test_what_is_held_is_bounded_over_all_partitions_and_free_again_when_they_leave() -> None:
+    hour = Assigned("shop.retry-2h", 0, 4)
+    bench = Bench(MINUTE, hour, **TIGHT)
+    bench.take(due(0, 60_000), due(1, 60_000), assigned=MINUTE)
+    held_bytes = bench.intake.held_bytes
+    assert held_bytes > 2 * HEADERS_BYTES
+    bench.take(due(0, 7_200_000), assigned=hour)
+    assert [partition for partition, _ in bench.intake.read_again()] == [hour.key]
+    bench.intake.gone([MINUTE])
+    assert bench.intake.held_bytes == 0
+    bench.take(due(0, 7_200_000), assigned=hour)
+    assert (bench.intake.holding(), bench.intake.read_again()) == ([], [])
+    assert 0 < bench.intake.held_bytes < held_bytes
+
+
 def test_the_smallest_tier_is_read_through_and_its_tasks_wait_in_memory() -> None:
     bench = Bench(SECOND)
     assert offsets(bench.take(due(0, 4_000), due(1, 500), assigned=SECOND)) == [0, 1]

@@ -266,6 +266,20 @@ def test_any_other_error_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [type(error) for error in bench.crashes] == [ZeroDivisionError]
 
 
+def test_what_would_be_too_much_to_hold_is_read_again_once_its_partition_is_paused() -> None:
+    headers = (
+        ("fairlane-lane", b"shop.p5"),
+        ("fairlane-priority", b"5"),
+        ("fairlane-not-before-ms", b"%d" % (now_ms() + 60_000)),
+    )
+    batch = [message(offset, topic=TIER[0], headers=headers, timestamp_ms=now_ms()) for offset in range(3, 6)]
+    bench = Bench(FakeConsumer([batch]), buffer_bytes=4)
+    bench.assign(TIER)
+    bench.turn()
+    calls = [call for call in bench.consumer.calls if call[0] in ("pause", "seek")]
+    assert calls == [("pause", [(*TIER, bench.consumer.named("pause")[0][0][2])]), ("seek", [(*TIER, 3)])]
+
+
 def test_a_drain_pauses_everything_and_takes_no_look_at_what_is_due() -> None:
     """Nothing is resumed any more, so a tier that became due must not keep the thread turning."""
     bench = Bench()

@@ -15,6 +15,7 @@ from live_queue import headers_of, records, wait_until
 from working_queue import WorkingQueue, working_queue
 
 from fairlane.consumer.context import context
+from fairlane.consumer.intake import Intake
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.consumer.signals import Reject, RetryLater
 from fairlane.topics.names import Lane, QueueNames
@@ -186,6 +187,37 @@ def test_a_delayed_task_is_never_early(shared: WorkingQueue) -> None:
             shared.wait_event(task, "completed")
     late_ms = {task.not_before_ms - now_ms: starts[task.id] - task.not_before_ms for task in tasks}
     assert all(late >= 0 for late in late_ms.values()), late_ms
+
+
+def test_delayed_tasks_of_which_too_many_bytes_would_be_held_run_once_and_in_time(
+    shared: WorkingQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room for ten of two hundred: the tier is read again, and nothing of it is lost, early, late or run twice."""
+    again: list[object] = []
+    starts: dict[str, list[int]] = {}
+    read_again = Intake.read_again
+
+    def note(intake: Intake) -> list[tuple[tuple[str, int], int]]:
+        found = read_again(intake)
+        again.extend(found)
+        return found
+
+    async def heavy(text: str) -> None:
+        starts.setdefault(context().task.id, []).append(time.time_ns() // 1_000_000)
+
+    monkeypatch.setattr(Intake, "read_again", note)
+    due_ms = time.time_ns() // 1_000_000 + 5_500
+    payload = b'{"text":"%s"}' % (b"x" * 10_000)
+    tasks = [shared.task("heavy", payload, not_before_ms=due_ms + 5 * number) for number in range(200)]
+    shared.send(*tasks, topic=f"{shared.names.queue}.retry-5s")
+    with shared.worker(heavy, buffer_bytes=400_000):
+        for task in tasks:
+            shared.wait_event(task, "completed")
+    assert again
+    assert {len(found) for found in starts.values()} == {1}
+    late_ms = [starts[task.id][0] - task.not_before_ms for task in tasks]
+    assert min(late_ms) >= 0
+    assert max(late_ms) < 2_000
 
 
 def test_what_a_handler_sends_is_written_once_and_only_if_it_succeeds(shared: WorkingQueue) -> None:
