@@ -14,6 +14,7 @@ from fairlane.consumer.feed import Feed
 from fairlane.consumer.handlers import Handlers
 from fairlane.consumer.outcome import Outcome
 from fairlane.consumer.reader import Reader
+from fairlane.consumer.retry import AttemptsMax
 from fairlane.consumer.settler import Settler
 
 
@@ -26,10 +27,11 @@ class Engine:
 
     Args:
         config: of the worker.
-        handlers: for the concurrency limits of their types.
+        handlers: for the limits of their types.
         wake: called from any thread when the feed has something new.
         on_crash: called from any thread with an error that ends the worker.
         on_settled: told of outcomes that are in Kafka.
+        attempts_max: after how many attempts tasks are dead whose type has no handler; 0 is not known.
     """
 
     def __init__(
@@ -40,10 +42,12 @@ class Engine:
         wake: Callable[[], None],
         on_crash: Callable[[BaseException], None],
         on_settled: Callable[[Sequence[Outcome]], None] = _nobody,
+        attempts_max: int = 0,
     ) -> None:
         self.settler = Settler(
             config,
             lambda: self.reader.lease,
+            AttemptsMax({kind: handler.retry.max_attempts for kind, handler in handlers.items()}, attempts_max),
             on_settled=on_settled,
             on_given_up=lambda: self.reader.begin_anew(),
             on_crash=on_crash,

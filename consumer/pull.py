@@ -57,7 +57,14 @@ class Pull:
         self._retry = retry
         self._spans = AttemptSpans(config)
         self._changed = threading.Condition()
-        self._engine = Engine(config, {}, wake=self._wake, on_crash=self._crashed, on_settled=self._settled)
+        self._engine = Engine(
+            config,
+            {},
+            wake=self._wake,
+            on_crash=self._crashed,
+            on_settled=self._settled,
+            attempts_max=retry.max_attempts,
+        )
         self._open: defaultdict[str, deque[_Open]] = defaultdict(deque)
         self._settling: dict[tuple[Assigned, int], Outcome | None] = {}
         """By record, what somebody waits for, and what was settled of it."""

@@ -7,7 +7,9 @@ is an argument.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from fairlane.topics.errors import UsageError
 
@@ -82,3 +84,19 @@ class RetryPolicy:
         except OverflowError:
             delay_s = self.max_s
         return delay_s * (1.0 + self.jitter * (2.0 * unit - 1.0))
+
+
+class AttemptsMax(dict[str, int]):
+    """After how many attempts a task of each type is dead, where the task itself does not say it.
+
+    Args:
+        known: by type.
+        otherwise: for all other types; 0 is not known.
+    """
+
+    def __init__(self, known: Mapping[str, int] = MappingProxyType({}), otherwise: int = 0) -> None:
+        super().__init__(known)
+        self._otherwise = otherwise
+
+    def __missing__(self, _: str) -> int:
+        return self._otherwise

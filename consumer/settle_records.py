@@ -7,7 +7,7 @@ record that the outcome settles, so the retry, the status and the offset move to
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
@@ -24,6 +24,7 @@ from fairlane.consumer.outcome import (
     Retrying,
     traceparent_of,
 )
+from fairlane.consumer.retry import AttemptsMax
 from fairlane.consumer.settlement import THRIFT_MAX, Settling
 from fairlane.topics import events, letters, routing, tracing, wire
 from fairlane.topics.events import ErrorInfo, Reason, StatusEvent
@@ -53,11 +54,13 @@ class Settles:
         names: of the queue's topics.
         tiers: ascending.
         worker: name of this worker.
+        attempts_max: what an event says of a task that leaves its attempts to the handler's policy.
     """
 
     names: QueueNames
     tiers: tuple[Tier, ...]
     worker: str
+    attempts_max: AttemptsMax = field(default_factory=AttemptsMax)
 
     def records(self, settling: Settling) -> list[Record]:
         """Everything that settling this outcome writes, in order."""
@@ -114,7 +117,7 @@ class Settles:
             state=state,
             lane=task.lane,
             attempt=task.attempt,
-            max_attempts=task.max_attempts,
+            max_attempts=task.max_attempts or self.attempts_max[task.type],
             enqueued_ms=task.enqueued_ms,
             started_ms=0 if isinstance(outcome, Expired) else outcome.started_ms,
             finished_ms=outcome.finished_ms,

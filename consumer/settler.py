@@ -23,6 +23,7 @@ from fairlane.consumer.delivery import Assigned
 from fairlane.consumer.ledger import Ledger, OffsetToCommit, Progress
 from fairlane.consumer.linger import Linger
 from fairlane.consumer.outcome import Outcome, assigned_of, offset_of, size_of, traceparent_of
+from fairlane.consumer.retry import AttemptsMax
 from fairlane.consumer.settle_meter import SettleMeter
 from fairlane.consumer.settle_records import Record, Settles
 from fairlane.consumer.settlement import Refusal, Settling, halves, is_lost_for_good, spared, still_ours
@@ -54,6 +55,7 @@ class Settler:
     Args:
         config: of the worker.
         lease: gives the newest lease.
+        attempts_max: of each type, for what is told of its tasks.
         on_settled: told of outcomes that are in Kafka, on this thread.
         on_given_up: told that everything read so far must be read anew under new epochs.
         on_crash: told of an error that is a bug; the worker must end.
@@ -63,6 +65,7 @@ class Settler:
         self,
         config: WorkerConfig,
         lease: Callable[[], Lease],
+        attempts_max: AttemptsMax | None = None,
         *,
         on_settled: Callable[[Sequence[Outcome]], None],
         on_given_up: Callable[[], None],
@@ -84,7 +87,7 @@ class Settler:
         self._ledger = Ledger()
         self._linger = Linger(config.linger_max_s)
         self.meter = SettleMeter()
-        self._settles = Settles(config.names, config.tiers, config.worker)
+        self._settles = Settles(config.names, config.tiers, config.worker, attempts_max or AttemptsMax())
         names = config.names
         self._own = frozenset({names.status, names.dlq, names.replies, *map(names.tier, config.tiers)}) | frozenset(
             lane.topic for lane in config.lanes

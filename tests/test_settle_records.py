@@ -20,6 +20,7 @@ from fairlane.consumer.outcome import (
     Outcome,
     Retrying,
 )
+from fairlane.consumer.retry import AttemptsMax
 from fairlane.consumer.settle_records import NO_PARTITION, Record, Settles
 from fairlane.consumer.settlement import THRIFT_MAX, Settling
 from fairlane.topics import events, wire
@@ -27,7 +28,7 @@ from fairlane.topics.events import ErrorInfo, StatusEvent
 from fairlane.topics.names import DEFAULT_TIERS
 from fairlane.topics.task import Task
 
-SETTLES = Settles(NAMES, DEFAULT_TIERS, "w1")
+SETTLES = Settles(NAMES, DEFAULT_TIERS, "w1", AttemptsMax({"send": 5}))
 ERROR = ErrorInfo("OSError", "no route", "Traceback…")
 STARTED_MS = NOW_MS - 10
 SPAN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -178,6 +179,23 @@ def test_the_status_of_a_retry_says_why_and_when() -> None:
     told = event(written(retrying(5_000)))
     assert (told.state, told.attempt, told.due_ms, told.error) == ("retrying", 1, NOW_MS + 5_000, ERROR)
     assert told.state not in events.TERMINAL
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, 5),  # the handler's policy
+        ({"max_attempts": 2}, 2),  # the task's own
+        ({"task_type": "who_knows"}, 0),  # nobody here can say it
+    ],
+)
+def test_an_event_says_how_many_attempts_there_are_and_the_record_only_what_the_task_says(
+    fields: Any, told: int
+) -> None:
+    for outcome in (dead(**fields), completed(**fields), Expired(delivery(**fields), NOW_MS)):
+        assert event(written(outcome)).max_attempts == told
+    letter = headers(on(NAMES.dlq, written(dead(**fields))))
+    assert letter.get("fairlane-max-attempts") == (b"2" if told == 2 else None)
 
 
 @pytest.mark.parametrize(
