@@ -184,7 +184,7 @@ class Executor:
         for batch in batches:
             number = self._next
             self._next += 1
-            self._meter.started(moment_ms)
+            self._meter.batch_started(batch[0].task.type, len(batch), moment_ms)
             self._quiet.clear()
             running = _spawn(self._run_batch(number, batch), self._loop)
             self._running[number] = Running(batch[0], moment_ms, running, batch[1:])
@@ -204,11 +204,7 @@ class Executor:
             ended_ms = now_ms()
             self._settler.post(*outcomes)
             self._running.pop(number, None)
-            for place, outcome in enumerate(outcomes):
-                if place:
-                    # They were all in the one slot, which was counted as busy once.
-                    self._meter.started(ended_ms)
-                self._meter.ended(outcome, ended_ms)
+            self._meter.batch_ended(outcomes, ended_ms)
             self._feed.batch_done(batch, ended_ms)
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
             self._on_crash(error)

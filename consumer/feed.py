@@ -264,7 +264,12 @@ class Feed:
     @property
     def waiting(self) -> int:
         """Tasks that could start now, or do so as soon as there are more of them or some time has passed."""
-        return len(self._scheduler) + (len(self._batches) if self._batches is not None else 0)
+        return len(self._scheduler) + self.gathered
+
+    @property
+    def gathered(self) -> int:
+        """Those of them that wait for company in a batch; any thread."""
+        return len(self._batches) if self._batches is not None else 0
 
     @property
     def delayed(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from fairlane.consumer.outcome import Completed, Dead, Expired, HandedBack, Outcome, Retrying
@@ -27,6 +27,10 @@ BOUNDS_MS: Final = (
     *(1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000, 1_800_000),
 )
 """Upper bounds of the buckets of both histograms, ms: a wait of half an hour is as real as a task of 5 ms."""
+
+
+BATCH_SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
+"""Upper bounds of the buckets of batches by their size, tasks."""
 
 
 class Exemplar(NamedTuple):
@@ -97,6 +101,17 @@ class Tally:
         return self.rejected + self.expired + sum(self.failed.copy().values())
 
 
+class Batched:
+    """The batches of one type of tasks."""
+
+    __slots__ = ("sizes", "tasks")
+
+    def __init__(self) -> None:
+        self.sizes = [0] * (len(BATCH_SIZES) + 1)
+        """How many had so many tasks, by bucket."""
+        self.tasks = 0
+
+
 class Meter:
     """Counts attempts.
 
@@ -109,6 +124,7 @@ class Meter:
         self._concurrency = concurrency
         self._types = frozenset(types)
         self._tallies: dict[tuple[str, str], Tally] = {}
+        self._batched: dict[str, Batched] = {}
         self._running = 0
         self._balance_ms = 0.0
         """The ends of attempts less their starts; with `now` for what still runs, it is the time that they took."""
@@ -121,6 +137,21 @@ class Meter:
             self._looked_ms = now_ms
         self._running += 1
         self._balance_ms -= now_ms
+
+    def batch_started(self, task_type: str, size: int, now_ms: float) -> None:
+        """A batch of so many tasks begins, in one slot."""
+        self.started(now_ms)
+        batched = self._batched.setdefault(task_type, Batched())
+        batched.sizes[bisect_left(BATCH_SIZES, size)] += 1
+        batched.tasks += size
+
+    def batch_ended(self, outcomes: Iterable[Outcome], now_ms: float) -> None:
+        """A batch is over, with these outcomes of its tasks."""
+        for place, outcome in enumerate(outcomes):
+            if place:
+                # They were all in the one slot, which was counted as busy once.
+                self.started(now_ms)
+            self.ended(outcome, now_ms)
 
     def ended(self, outcome: Outcome, now_ms: float) -> None:
         """An attempt is over."""
@@ -171,6 +202,11 @@ class Meter:
     def tallies(self) -> Mapping[tuple[str, str], Tally]:
         """What was counted, by type and lane."""
         return self._tallies.copy()
+
+    @property
+    def batched(self) -> Mapping[str, Batched]:
+        """The batches that were run, by type."""
+        return self._batched.copy()
 
     @property
     def counters(self) -> Counters:

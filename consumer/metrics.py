@@ -134,7 +134,10 @@ class WorkerMetrics:
             examples = {bucket: _exemplar(each) for bucket, each in tally.exemplars.copy().items()}
             took.add_metric(labels, _buckets(bounds_s, tally.took, examples), tally.took_ms / 1000)
             waited.add_metric(labels, _buckets(bounds_s, tally.waited), tally.waited_ms / 1000)
-        yield from (took, waited)
+        sizes = HistogramMetricFamily("fairlane_task_batch_size", "Tasks of a batch.", labels=("task",))
+        for kind, batched in self.meter.batched.items():
+            sizes.add_metric((kind,), _buckets(meter.BATCH_SIZES, batched.sizes), batched.tasks)
+        yield from (took, waited, sizes)
 
     def _worker(self, beat: Heartbeat | None) -> Iterator[Metric]:
         beat = beat or Heartbeat(worker=self.config.worker)
@@ -146,6 +149,7 @@ class WorkerMetrics:
             ("worker_utilisation_ratio", "The share of those in the last second.", beat.utilisation),
             ("worker_tasks_delayed", "Tasks that wait in memory for their time.", beat.delayed),
             ("worker_held_bytes", "Records that may not be taken yet.", self.engine.reader.intake.held_bytes),
+            ("worker_tasks_gathered", "Tasks that wait for company in a batch.", self.engine.feed.gathered),
             ("worker_partitions", "Partitions that it holds.", len(self.engine.reader.held)),
             ("worker_outcomes_unsettled", "Outcomes that wait for their settlement.", settler.backlog),
             ("worker_outcomes_unsettled_bytes", "Their size.", settler.backlog_bytes),

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from worker_parts import NOW_MS, delivery
 
-from fairlane.consumer.meter import KINDS_MAX, OTHER, SAMPLES_MAX, WINDOW_MS, Exemplar, Meter
+from fairlane.consumer.meter import BATCH_SIZES, KINDS_MAX, OTHER, SAMPLES_MAX, WINDOW_MS, Exemplar, Meter
 from fairlane.consumer.outcome import Completed, Dead, Expired, HandedBack, Outcome, Retrying
 from fairlane.topics.events import Counters, ErrorInfo
 
@@ -53,6 +53,19 @@ def test_utilisation_is_the_busy_share_of_the_slots_since_it_was_last_asked() ->
     meter.ended(completed(), NOW_MS + 1_500)
     assert meter.utilisation(NOW_MS + 2_000) == pytest.approx((2 * 500 + 500) / 4_000)
     assert meter.utilisation(NOW_MS + 3_000) == 0.25
+
+
+def test_a_batch_is_busy_in_one_slot_and_each_of_its_tasks_counts() -> None:
+    meter = Meter(4, {"send"})
+    meter.batch_started("send", 3, NOW_MS)
+    assert meter.utilisation(NOW_MS + 1_000) == 0.25
+    meter.batch_ended([completed(), completed(), retrying(attempt=2)], NOW_MS + 1_500)
+    assert meter.utilisation(NOW_MS + 2_000) == 0.125
+    assert meter.utilisation(NOW_MS + 3_000) == 0
+    assert meter.counters == Counters(completed=2, retried=1)
+    (batched,) = meter.batched.values()
+    assert batched.tasks == 3
+    assert [bucket for bucket, count in enumerate(batched.sizes) if count] == [BATCH_SIZES.index(5)]
 
 
 def test_utilisation_of_no_time_is_none() -> None:

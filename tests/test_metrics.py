@@ -20,6 +20,7 @@ from records import TRACEPARENT
 from span_recorder import Recorder, install
 from working_queue import WorkingQueue, working_queue
 
+from fairlane.consumer.batches import BatchPolicy
 from fairlane.consumer.pool import WorkerPool
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.consumer.signals import Reject
@@ -75,6 +76,9 @@ def picky() -> None:
     raise Reject("no such address")
 
 
+async def index(numbers: list[int]) -> None: ...
+
+
 @pytest.fixture(scope="module")
 def queue(kafka: str) -> Iterator[WorkingQueue]:
     with working_queue(kafka, partitions=2) as queue:
@@ -85,8 +89,11 @@ def queue(kafka: str) -> Iterator[WorkingQueue]:
 def pool(queue: WorkingQueue, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerPool]:
     """A worker with a port for health, whose handlers have traces."""
     install(monkeypatch, Recorder())
-    policies = {"flaky": {"retry": RetryPolicy(max_attempts=2, base_s=0.05, jitter=0)}}
-    with queue.worker(mail, flaky, picky, policies=policies, health_port=0, no_handler_s=0) as pool:
+    policies: dict[str, dict[str, object]] = {
+        "flaky": {"retry": RetryPolicy(max_attempts=2, base_s=0.05, jitter=0)},
+        "index": {"batch": BatchPolicy(max_size=3, max_wait_s=600)},
+    }
+    with queue.worker(mail, flaky, picky, index, policies=policies, health_port=0, no_handler_s=0) as pool:
         yield pool
 
 
@@ -162,6 +169,19 @@ def test_a_scrape_says_how_the_worker_is(queue: WorkingQueue, pool: WorkerPool) 
         "confluent_kafka",
         "librdkafka",
     }
+
+
+def test_a_scrape_says_how_large_batches_are_and_what_waits_for_one(queue: WorkingQueue, pool: WorkerPool) -> None:
+    tasks = [queue.task("index", b"%d" % number) for number in range(7)]
+    queue.send(*tasks)
+    wait_until(lambda: value(scrape(pool)[1], "fairlane_worker_tasks_gathered") == 1, "one to wait for company")
+    wait_until(
+        lambda: value(scrape(pool)[1], "fairlane_tasks_succeeded_total", task="index") == 6, "the others to be done"
+    )
+    _, found = scrape(pool)
+    assert value(found, "fairlane_task_batch_size_count", task="index") == 2
+    assert value(found, "fairlane_task_batch_size_sum", task="index") == 6
+    assert value(found, "fairlane_task_batch_size_bucket", task="index", le="2") == 0
 
 
 def test_every_metric_of_a_worker_is_in_the_docs_and_no_other(pool: WorkerPool) -> None:
