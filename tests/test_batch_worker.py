@@ -31,7 +31,7 @@ from fairlane import BatchPolicy, Fairlane
 
 app = Fairlane("{queue}")
 
-@app.task(batch=BatchPolicy(max_size=50, max_wait_s=0.3))
+@app.task(batch=BatchPolicy(max_size=50, max_wait_s=2))
 async def index(numbers: list[int]) -> list[int]:
     with Path("batches").open("a") as file:
         file.write(f"{len(numbers)} {sorted(numbers)}\\n")
@@ -69,7 +69,7 @@ def test_batches_are_as_large_as_they_may_be_and_the_rest_waits_no_longer_than_i
     tasks = numbered(queue, *range(230))
     queue.send(*tasks)
     policies = {"index": {"batch": BatchPolicy(max_size=100, max_wait_s=0.5), "concurrency": 2}}
-    with queue.worker(index, policies=policies):
+    with queue.worker(index, policies=policies, start_wait_s=20):
         assert_each_completed_once(queue, 230)
         for task in (tasks[0], tasks[229]):
             assert bytes(queue.events(task.id)[0].result) == b"%d" % (int(task.payload) * 2)
@@ -118,7 +118,7 @@ def test_a_batch_that_raises_is_retried_and_each_of_its_tasks_completes_once(que
 
     queue.send(*numbered(queue, *range(64)))
     policies = {"index": {"batch": BatchPolicy(max_size=64, max_wait_s=0.3), "retry": SOON}}
-    with queue.worker(index, policies=policies):
+    with queue.worker(index, policies=policies, start_wait_s=20):
         assert_each_completed_once(queue, 64, attempt=2)
         wait_until(lambda: not queue.lag(), "lag 0")
     assert sizes[0] == 64
