@@ -35,6 +35,7 @@ CORE = (
     "consumer/linger.py",
     "consumer/adaptive.py",
     "consumer/restarts.py",
+    "consumer/scaling.py",
     "consumer/shutdown.py",
     "consumer/health.py",
     "consumer/stall.py",
