@@ -1,11 +1,13 @@
 """When a dead worker process is started again, when the pool gives up, and what the pool ends with.
 
 Invariant: a pool ends only when none of its processes runs. A process that dies is started again after a growing wait,
-unless it was told to end, cannot ever start, or dies young again and again: that is no accident but the program.
+unless it was told to end, cannot ever start, or dies young again and again: that is no accident but the program. A pool
+of n processes has slots 0 to n - 1; those above are retired, each with all the time that draining takes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -67,13 +69,20 @@ class Terminate:
 
 
 @dataclass(frozen=True)
+class Retire:
+    """Ask the processes of these slots to end in good order, while the pool goes on without them."""
+
+    slots: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class EndNow:
     """End the processes of these slots at once; what they ran is run again."""
 
     slots: tuple[int, ...]
 
 
-Command = Start | Terminate | EndNow
+Command = Start | Terminate | Retire | EndNow
 
 
 class _Slot:
@@ -82,6 +91,7 @@ class _Slot:
     def __init__(self) -> None:
         self.since_s: float | None = None
         self.waits = False
+        self.retiring = False
         self.young = 0
         self.unreachable = 0
 
@@ -92,9 +102,10 @@ class PoolState:
     Args:
         count: how many slots.
         policy: when to start again.
+        wanted: how many of them have a process to begin with; all by default.
     """
 
-    def __init__(self, count: int, policy: RestartPolicy) -> None:
+    def __init__(self, count: int, policy: RestartPolicy, wanted: int | None = None) -> None:
         self.phase = Phase.RUNNING
         self.policy = policy
         self.gave_up = ""
@@ -102,13 +113,29 @@ class PoolState:
         self.guilty = -1
         """The slot whose process is the reason."""
         self._slots = [_Slot() for _ in range(count)]
+        self._wanted = count if wanted is None else wanted
         self._has_worked = False
         self._exit_code = DRAINED
         self._signal = 0
 
     def begin(self) -> list[Command]:
-        """The pool begins: start every process."""
-        return [self._start(number, 0) for number in range(len(self._slots))]
+        """The pool begins: start its processes."""
+        return [self._start(number, 0) for number in range(self._wanted)]
+
+    def resize(self, wanted: int) -> list[Command]:
+        """Have so many processes from now on."""
+        if self.phase is not Phase.RUNNING:
+            return []
+        before, self._wanted = self._wanted, wanted
+        for slot in self._slots[wanted:]:
+            slot.waits = False
+        # One that is still retiring is started again when it has ended.
+        more = [number for number in range(before, wanted) if self._slots[number].since_s is None]
+        fewer = tuple(self._asked(range(wanted, before)))
+        for number in fewer:
+            self._slots[number].retiring = True
+        commands: list[Command] = [self._start(number, 0) for number in more]
+        return [*commands, Retire(fewer)] if fewer else commands
 
     def started(self, slot: int, now_s: float) -> None:
         """The process of a slot was started."""
@@ -132,6 +159,9 @@ class PoolState:
         if self.phase is not Phase.RUNNING:
             self._ended_with(code)
             return []
+        if state.retiring or slot >= self._wanted:
+            state.retiring, state.young, state.unreachable = False, 0, 0
+            return [self._start(slot, 0)] if slot < self._wanted else []
         if code in FINAL or (code == UNREACHABLE and not self._has_worked):
             return self._give_up(slot, code, "it cannot start")
         if code == UNREACHABLE:
@@ -190,7 +220,11 @@ class PoolState:
 
     def _drain(self) -> list[Command]:
         self.phase = Phase.DRAINING
-        return [Terminate(self.running)]
+        return [Terminate(tuple(self._asked(self.running)))]
+
+    def _asked(self, slots: Iterable[int]) -> Iterator[int]:
+        """Those of the slots whose process runs and was not asked to end yet: asked twice, it would end at once."""
+        return (slot for slot in slots if self._slots[slot].since_s is not None and not self._slots[slot].retiring)
 
     def _ended_with(self, code: int) -> None:
         if self.phase is Phase.KILLING:

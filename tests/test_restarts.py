@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import thorough
 
-from fairlane.consumer.restarts import Command, EndNow, Phase, PoolState, RestartPolicy, Start, Terminate
+from fairlane.consumer.restarts import Command, EndNow, Phase, PoolState, RestartPolicy, Retire, Start, Terminate
 from fairlane.settings import Settings
 
 POLICY = RestartPolicy(base_s=0.5, factor=2, max_s=3, young_s=10, deaths_max=5)
@@ -159,23 +159,56 @@ def test_a_task_that_kills_its_workers_is_dead_before_the_pool_gives_up() -> Non
     assert RestartPolicy().deaths_max > Settings.model_fields["worker_lost_max"].default
 
 
+def test_a_pool_grows_by_starts_and_shrinks_by_retiring_its_last() -> None:
+    state = PoolState(4, POLICY, wanted=1)
+    assert state.begin() == [Start(0, 0)]
+    state.started(0, 0)
+    assert state.resize(3) == [Start(1, 0), Start(2, 0)]
+    state.started(1, 1)
+    # Slot 2 was not started yet: there is nothing to end.
+    assert state.resize(1) == [Retire((1,))]
+    assert not state.may_start(2)
+    # However it ends, it was asked to, and is not started again.
+    assert state.died(1, 6, 2) == []
+    assert (state.phase, state.ended, state.running) == (Phase.RUNNING, False, (0,))
+
+
+def test_one_that_is_wanted_again_while_it_retires_is_started_when_it_has_ended() -> None:
+    state = pool(2)
+    assert state.resize(1) == [Retire((1,))]
+    assert state.resize(2) == []
+    assert state.died(1, 0, 1) == [Start(1, 0)]
+    # It was no death: five in a row are still to come.
+    assert deaths(pool(1), *[(1, 1)] * 4) == [Start(0, 3)]
+
+
+def test_one_that_retires_is_not_asked_a_second_time_when_the_pool_ends() -> None:
+    state = pool(3)
+    state.resize(2)
+    assert state.signalled(15) == [Terminate((0, 1))]
+    assert state.resize(3) == []
+    assert state.signalled(15) == [EndNow((0, 1, 2))]
+
+
 EVENTS = st.one_of(
     st.tuples(st.just("die"), st.integers(0, 2), st.sampled_from([0, 1, 2, 3, 4, 6, -9, -11, -15, 143])),
     st.tuples(st.just("start"), st.integers(0, 2), st.just(0)),
     st.tuples(st.just("works"), st.integers(0, 2), st.just(0)),
     st.tuples(st.just("signal"), st.just(0), st.sampled_from([2, 15])),
     st.tuples(st.just("late"), st.just(0), st.just(0)),
+    st.tuples(st.just("resize"), st.just(0), st.integers(1, 3)),
 )
 
 
 @given(st.lists(st.tuples(EVENTS, st.floats(0, 20)), max_size=60))
 @thorough(300)
-def test_every_slot_runs_or_will_be_started_until_the_pool_ends_and_then_none_is(
+def test_every_slot_runs_or_will_be_started_until_the_pool_ends_and_then_none_is(  # noqa: C901 - one branch an event
     events: list[tuple[tuple[str, int, int], float]],
 ) -> None:
     state = PoolState(3, POLICY)
     waiting = {command.slot for command in state.begin() if isinstance(command, Start)}
-    now_s = 0.0
+    retiring: set[int] = set()
+    wanted, now_s = 3, 0.0
     for (kind, slot, number), later_s in events:
         now_s += later_s
         order = list(Phase).index(state.phase)
@@ -187,23 +220,35 @@ def test_every_slot_runs_or_will_be_started_until_the_pool_ends_and_then_none_is
             state.working(slot)
         elif kind == "die" and slot in state.running:
             commands = state.died(slot, number, now_s)
+            retiring.discard(slot)
+        elif kind == "resize":
+            commands = state.resize(number)
+            if state.phase is Phase.RUNNING:
+                wanted = number
+                waiting -= set(range(wanted, 3))
         elif kind == "signal":
             commands = state.signalled(number)
         elif kind == "late":
             commands = state.out_of_time()
         for command in commands:
             if isinstance(command, Start):
-                assert 0 < command.after_s <= POLICY.max_s
+                assert 0 <= command.after_s <= POLICY.max_s
+                assert command.slot < wanted
                 waiting.add(command.slot)
+            elif isinstance(command, Retire):
+                assert not retiring & set(command.slots)
+                assert wanted <= min(command.slots)
+                retiring |= set(command.slots)
             else:
-                # Nobody is forgotten: all that run are told.
-                assert command.slots == state.running
+                # Nobody is forgotten: all that run are told, but nobody is asked twice to end in good order.
+                asked = retiring if isinstance(command, Terminate) else set()
+                assert set(command.slots) == set(state.running) - asked
         assert list(Phase).index(state.phase) >= order
         assert {each for each in range(3) if state.may_start(each)} == (
             waiting if state.phase is Phase.RUNNING else set()
         )
         if state.phase is Phase.RUNNING:
-            assert waiting | set(state.running) == {0, 1, 2}
+            assert waiting | set(state.running) - retiring | (retiring & set(range(wanted))) == set(range(wanted))
         if state.ended:
             assert not state.running
             assert state.exit_code in {0, 1, 2, 3, 4, 6, 130, 143}
