@@ -93,7 +93,9 @@ class Settings(BaseSettings):
         source: who enqueues, for `ce_source`; by default nobody in particular.
         workers: attempts that one worker process runs at once; `4..200` lets the concurrency of each task type adapt
             within these bounds that has none of its own.
-        processes: worker processes.
+        processes: worker processes; `2..8` has at least two and starts and ends others as the load asks for them.
+        scale_age_s: how long the oldest task may wait before such a pool grows, seconds; it grows too when it is busy.
+        scale_idle_s: how long fewer processes would have done before it shrinks, seconds.
         grace_s: how long a shutdown waits for attempts that run, seconds.
         instance_id: static membership: a supervised worker that is back within the session timeout keeps its
             partitions.
@@ -135,7 +137,9 @@ class Settings(BaseSettings):
     enqueue_timeout_s: float = Field(30.0, gt=0, le=3_600)
     source: str = ""
     workers: Annotated[Many, BeforeValidator(parse)] = 10
-    processes: int = Field(1, ge=1)
+    processes: Annotated[Many, BeforeValidator(parse)] = 1
+    scale_age_s: float = Field(10.0, gt=0)
+    scale_idle_s: float = Field(120.0, gt=0)
     grace_s: float = Field(30.0, ge=0)
     instance_id: str | None = None
     result_max_bytes: int = Field(64 << 10, ge=0)

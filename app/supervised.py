@@ -13,15 +13,23 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from msgspec.structs import replace
 
 from fairlane.topics.errors import UsageError
+from fairlane.topics.events import Pool, encode
+
+if TYPE_CHECKING:
+    from fairlane.consumer.worker import Worker
 
 _logger = logging.getLogger("fairlane.supervised")
 
 WORKING: Final = b"w"
-"""What a worker says once, when it reads and runs tasks."""
+"""What a worker says once, when it reads and runs tasks; every second after that its newest heartbeat. Each is a line,
+as is the pool that the supervisor tells of."""
+TELL_S: Final = 1.0
 ORPHAN_GRACE_S: Final = 3.0
 """How long running attempts may go on without a supervisor; the rest is handed back."""
 ORPHAN_END_S: Final = 15.0
@@ -44,31 +52,34 @@ class Line:
             self._socket = socket.socket(fileno=descriptor)
         except OSError as error:
             raise UsageError(f"descriptor {descriptor} is no line to a supervisor", "Say --processes N") from error
-        self._stop: Callable[[float], None] | None = None
+        self._worker: Worker | None = None
         threading.Thread(target=self._watch, name="fairlane-supervised", daemon=True).start()
 
-    def attach(self, ready: threading.Event, stop: Callable[[float], None]) -> None:
-        """From now on there is something to end in good order.
+    def attach(self, worker: Worker) -> None:
+        """From now on there is a worker to tell of, and to end in good order."""
+        self._worker = worker
+        threading.Thread(target=self._tell, args=(worker,), name="fairlane-supervised-tell", daemon=True).start()
 
-        Args:
-            ready: set when the worker works, of which the supervisor is told.
-            stop: ends it, with so many seconds for what runs; any thread.
-        """
-        self._stop = stop
-        threading.Thread(target=self._tell, args=(ready,), name="fairlane-supervised-ready", daemon=True).start()
-
-    def _tell(self, ready: threading.Event) -> None:
-        ready.wait()
+    def _tell(self, worker: Worker) -> None:
+        worker.ready.wait()
+        # A supervisor that does not listen holds up this thread and nobody else.
         with contextlib.suppress(OSError):
-            self._socket.send(WORKING)
+            self._socket.sendall(WORKING + b"\n")
+            while True:
+                if worker.beat is not None:
+                    self._socket.sendall(encode(replace(worker.beat, running_tasks=(), types={})) + b"\n")
+                threading.Event().wait(TELL_S)
 
     def _watch(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.recv(1)
-        if self._stop is None:
+        with contextlib.suppress(OSError), self._socket.makefile("rb") as said:
+            for line in said:
+                if self._worker is not None:
+                    with contextlib.suppress(msgspec.DecodeError):
+                        self._worker.pool = msgspec.json.decode(line, type=Pool)
+        if self._worker is None:
             os._exit(1)
         _logger.warning("the supervisor is gone: ending")
-        self._stop(ORPHAN_GRACE_S)
+        self._worker.stop(ORPHAN_GRACE_S)
         threading.Event().wait(ORPHAN_END_S)
         _logger.error("ending at once; what runs will be run again")
         os._exit(1)

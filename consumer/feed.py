@@ -271,6 +271,14 @@ class Feed:
         """Those of them that wait for company in a batch; any thread."""
         return len(self._batches) if self._batches is not None else 0
 
+    def oldest_ms(self, now_ms: int) -> int:
+        """How long the oldest task has waited of those that are next in their lanes, since it was enqueued or due.
+
+        Any thread. What waits for the concurrency of its type has stepped aside and does not count.
+        """
+        since_ms = [max(head.task.enqueued_ms, head.task.not_before_ms) for head in self._scheduler.heads()]
+        return max(0, now_ms - min(since_ms)) if since_ms else 0
+
     @property
     def delayed(self) -> int:
         """Tasks that wait in memory for their time."""

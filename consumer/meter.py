@@ -130,6 +130,8 @@ class Meter:
         """The ends of attempts less their starts; with `now` for what still runs, it is the time that they took."""
         self._looked_ms = 0.0
         self._looked_busy_ms = 0.0
+        self._cpu = (0.0, 0.0)
+        """When it was last asked, ms, and what the process had used then, seconds."""
 
     def started(self, now_ms: float) -> None:
         """An attempt begins."""
@@ -226,6 +228,17 @@ class Meter:
         self._looked_ms, self._looked_busy_ms = now_ms, busy_ms
         # A clock that was set back shows no time that passed, rather than less of it.
         return min(1.0, max(0.0, spent_ms) / (elapsed_ms * self._concurrency)) if elapsed_ms > 0 else 0.0
+
+    def cpu(self, used_s: float, now_ms: float) -> float:
+        """The part of a core that the process has used since this was last asked.
+
+        Args:
+            used_s: processor time of the process so far, seconds.
+            now_ms: Unix ms.
+        """
+        (before_ms, before_s), self._cpu = self._cpu, (now_ms, used_s)
+        elapsed_s = (now_ms - before_ms) / 1000
+        return max(0.0, used_s - before_s) / elapsed_s if elapsed_s > 0 and before_ms else 0.0
 
     def types(self, now_ms: int) -> dict[str, TypeTimes]:
         """Processing times of each task type: of the last minute, and in it of the last 500 attempts of each lane."""

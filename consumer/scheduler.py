@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from fairlane.topics.errors import InvariantBroken, UsageError
@@ -290,6 +291,14 @@ class Scheduler(Generic[T]):
         for gate in self._gates.values():
             self._admit(gate)
         return [_bare(entry) for entry in gone]
+
+    def heads(self) -> list[T]:
+        """The task of each lane that is next in it; asked from another thread, those of a moment ago."""
+        found: list[T] = []
+        for lane in self._urgent_first:
+            with suppress(IndexError):
+                found.append(lane.admitted[0].item if lane.admitted else _bare(lane.line[0]))
+        return found
 
     def waiting(self, lane: str) -> int:
         """How many tasks wait in the lane."""

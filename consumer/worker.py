@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import islice
@@ -37,7 +38,7 @@ from fairlane.consumer.vitals import Vitals
 from fairlane.topics.check import check_queue
 from fairlane.topics.clock import now_ms
 from fairlane.topics.difference import grouped
-from fairlane.topics.events import Heartbeat, RunningTask
+from fairlane.topics.events import Heartbeat, Pool, RunningTask
 from fairlane.topics.topology import Topology
 
 _logger = logging.getLogger("fairlane.worker")
@@ -100,6 +101,8 @@ class Worker:
         self._is_asked = False
         self._crash: BaseException | None = None
         self._fell = asyncio.Event()
+        self.pool: Pool | None = None
+        """The pool that it is one of, to be shown in its heartbeats; its supervisor's word."""
         self.ready = threading.Event()
         """Set when it reads and runs tasks."""
 
@@ -263,6 +266,11 @@ class Worker:
             return "starting"
         return _STATES[self._shutdown.phase]
 
+    @property
+    def beat(self) -> Heartbeat | None:
+        """What it last said of itself; None before that."""
+        return self._pulse.last if self._pulse is not None else None
+
     def _acknowledged_s(self) -> float | None:
         return self._pulse.acknowledged_s if self._pulse is not None else None
 
@@ -309,6 +317,9 @@ class Worker:
             running_tasks=listed,
             types=self._meter.types(moment_ms),
             limits=feed.limits,
+            oldest_ms=feed.oldest_ms(moment_ms),
+            cpu=round(self._meter.cpu(time.process_time(), moment_ms), 3),
+            pool=self.pool,
         )
 
 

@@ -14,8 +14,8 @@ from typing import Final, Literal
 from msgspec.structs import replace
 
 from fairlane.monitor.heartbeats import topics_read
-from fairlane.monitor.stats import Rates, RunningStats, TypeStats, WorkerStats
-from fairlane.topics.events import HEARTBEAT_GONE_MS, Counters, Heartbeat
+from fairlane.monitor.stats import PoolStats, Rates, RunningStats, TypeStats, WorkerStats
+from fairlane.topics.events import HEARTBEAT_GONE_MS, Counters, Heartbeat, Pool
 
 RATE_WINDOW_MS: Final = 10_000
 LOST_SHOWN_MS: Final = 300_000
@@ -142,6 +142,24 @@ class Roster:
                 )
             )
         return tuple(shown)
+
+    def pools(self, now_ms: int) -> tuple[PoolStats, ...]:
+        """The pools whose number of processes adapts, by name: what the workers alive were last told of them."""
+        newest: dict[str, Pool] = {}
+        for beat in self.alive(now_ms):
+            if beat.pool is not None and beat.pool.at_ms >= newest.get(beat.pool.name, beat.pool).at_ms:
+                newest[beat.pool.name] = beat.pool
+        return tuple(
+            PoolStats(
+                name=name,
+                processes=pool.processes,
+                least=pool.least,
+                most=pool.most,
+                reason=pool.reason,
+                age_ms=max(0, now_ms - pool.at_ms) if pool.at_ms else 0,
+            )
+            for name, pool in sorted(newest.items())
+        )
 
     def running(self, now_ms: int) -> tuple[RunningStats, ...]:
         """The tasks that run for more than half a second, the longest first."""

@@ -15,10 +15,13 @@ from rich.text import Text
 from fairlane.monitor.section import Column, Section
 from fairlane.monitor.show import age, duration, seconds, visible
 from fairlane.monitor.stats import Stats, TopicStats, WorkerStats
+from fairlane.monitor.workers_view import pool_line
 
 _BAR: Final = 10
 _ROWS_FIRST: Final = 3
 """So many rows each section gets before any gets more."""
+_POOLS_MAX: Final = 3
+"""Of more pools than these only `fairlane workers` tells."""
 _SECTION_LINES: Final = 2
 """Its header and the blank line before it."""
 
@@ -45,6 +48,7 @@ def more_lines(stats: Stats) -> tuple[str, ...]:
         f"Failed: {stats.failed_tasks} ({_rate(rates.failed_per_s)}/s)",
         f"Retried: {stats.retried_attempts} ({_rate(rates.retried_per_s)}/s)",
         f"Enqueued: {_rate(rates.enqueued_per_s)}/s",
+        *(pool_line(pool) for pool in stats.pools),
     )
 
 
@@ -130,6 +134,7 @@ def _head(stats: Stats, width: int, clock: str) -> list[Text]:
         ),
     )
     lines = [line for group in facts for line in _side_by_side(group, width)]
+    lines += [pool_line(pool) for pool in stats.pools[:_POOLS_MAX]]
     return [_line(title + " " * gap + clock, width, "bold"), *(_line(line, width) for line in lines)]
 
 

@@ -273,6 +273,7 @@ class Watcher:
             tiers=tiers,
             dlq=dlq,
             workers=workers,
+            pools=roster.pools(now_ms),
             types=types,
             running=running,
         )

@@ -72,6 +72,22 @@ class WorkerStats(msgspec.Struct, frozen=True, kw_only=True):
     per_s: float = 0.0
 
 
+class PoolStats(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool of processes whose number adapts, by the newest word of its supervisor.
+
+    Attributes:
+        reason: what it last decided, and why; "" before that.
+        age_ms: how long ago that was; 0 before that.
+    """
+
+    name: str
+    processes: int
+    least: int
+    most: int
+    reason: str = ""
+    age_ms: int = 0
+
+
 class TypeStats(msgspec.Struct, frozen=True, kw_only=True):
     """Processing times of one task type over the last minute or so, of all workers; the p95 is a weighted mean.
 
@@ -142,6 +158,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     tiers: tuple[TopicStats, ...] = ()
     dlq: TopicStats | None = None
     workers: tuple[WorkerStats, ...] = ()
+    pools: tuple[PoolStats, ...] = ()
     types: tuple[TypeStats, ...] = ()
     running: tuple[RunningStats, ...] = ()
 

@@ -9,7 +9,7 @@ import msgspec
 
 from fairlane.monitor.section import Column, Section
 from fairlane.monitor.show import age, visible
-from fairlane.monitor.stats import Stats, WorkerStats
+from fairlane.monitor.stats import PoolStats, Stats, WorkerStats
 
 
 class _Workers(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +18,7 @@ class _Workers(msgspec.Struct, frozen=True, kw_only=True):
     worker_count: int
     workers_known: int
     workers: tuple[WorkerStats, ...]
+    pools: tuple[PoolStats, ...]
 
 
 def workers_json(stats: Stats) -> bytes:
@@ -29,6 +30,7 @@ def workers_json(stats: Stats) -> bytes:
             worker_count=stats.worker_count,
             workers_known=stats.workers_known,
             workers=stats.workers,
+            pools=stats.pools,
         )
     )
 
@@ -39,6 +41,7 @@ def workers_lines(stats: Stats) -> tuple[str, ...]:
         f"Workers: {stats.worker_count}/{stats.workers_known} active",
         f"Running Tasks: {stats.running_tasks} of {stats.slots}, {stats.utilisation:.0%} busy",
     ]
+    lines += [pool_line(pool) for pool in stats.pools]
     most = max((lane.partitions for lane in stats.lanes), default=0)
     if stats.worker_count > most:
         idle = stats.worker_count - most
@@ -47,6 +50,12 @@ def workers_lines(stats: Stats) -> tuple[str, ...]:
             f"only one worker reads each. `fairlane topics grow --queue {stats.queue}` makes more"
         )
     return tuple(lines)
+
+
+def pool_line(pool: PoolStats) -> str:
+    """How many processes a pool has, and what it last decided, in one line."""
+    line = f"Pool {pool.name}: {pool.processes} of {pool.least} to {pool.most} processes"
+    return visible(f"{line}; {age(pool.age_ms)} ago {pool.reason}" if pool.reason else line)
 
 
 def workers_table(stats: Stats) -> Section:

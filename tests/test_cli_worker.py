@@ -20,6 +20,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from working_queue import working_queue
 
 from fairlane.cli import worker as command
+from fairlane.pool_size import PoolSize
 from fairlane.settings import Settings
 
 NOWHERE = "kafka://127.0.0.1:9/shop"
@@ -58,6 +59,7 @@ def folder(tmp_path: Path) -> Path:
         (["shop_tasks:app", "--queue", "till"], "works on queue 'shop', not on 'till'"),
         (["shop_tasks:app", "-X", "acks=1"], "acks"),
         (["shop_tasks:app", "--workers", "0"], "--workers"),
+        (["shop_tasks:app", "--processes", "8..2"], "'8..2' ends before it begins; say 2..8"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_exit_code_2(folder: Path, arguments: list[str], says: str) -> None:
@@ -152,6 +154,32 @@ def test_a_health_port_that_is_taken_is_exit_code_2(folder: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert "--health-port" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_only_those_of_a_pool_that_always_run_are_static_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is ended for good would hold its partitions back from the others for a session timeout."""
+    made: list[tuple[list[str], PoolSize | None]] = []
+
+    class Pool:
+        def __init__(
+            self, names: list[str], command_of: Callable[[int, int], list[str]], *, size: PoolSize | None, **_: object
+        ) -> None:
+            commands = [command_of(slot, 9) for slot in range(len(names))]
+            static = [each[each.index("--instance-id") + 1] for each in commands if "--instance-id" in each]
+            made.append((static, size))
+
+        def run(self) -> int:
+            return 0
+
+    monkeypatch.setattr(command, "Supervisor", Pool)
+    for processes in ("2..4", "2"):
+        settings = Settings(processes=processes, scale_age_s=7)
+        assert command._pool("shop_tasks:app", settings, "shop", {}, ()) == 0
+    (static, size), (fixed, none) = made
+    assert static == fixed == ["shop-0", "shop-1"]
+    assert size is not None
+    assert size.least == 2
+    assert none is None
 
 
 @pytest.mark.parametrize(("port", "ports"), [(8080, ["8080", "8081"]), (0, ["0", "0"])])

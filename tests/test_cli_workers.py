@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -12,7 +13,7 @@ from written_queue import WrittenQueue, now_ms
 
 from fairlane.cli.main import app
 from fairlane.monitor.roster import LOST_SHOWN_MS, Roster
-from fairlane.monitor.stats import Stats, TopicStats, WorkerStats
+from fairlane.monitor.stats import PoolStats, Stats, TopicStats, WorkerStats
 from fairlane.monitor.workers_view import workers_lines, workers_table
 from fairlane.topics.events import Heartbeat
 
@@ -98,6 +99,16 @@ def test_more_workers_than_a_lane_has_partitions_are_said_to_have_nothing_to_do(
     said = workers_lines(stats(*three, partitions=2))[-1]
     assert said.startswith("1 of them has nothing to do: a lane has 2 partitions")
     assert "fairlane topics grow --queue shop" in said
+
+
+def test_a_pool_that_adapts_is_told_with_its_bounds_and_its_last_decision() -> None:
+    told = PoolStats(name="vm-7", processes=4, least=2, most=8, reason="2 to 4 processes: 97% busy", age_ms=14_000)
+    young = PoolStats(name="vm-9", processes=1, least=1, most=2)
+    lines = workers_lines(msgspec.structs.replace(stats(), pools=(told, young)))
+    assert lines[2:] == (
+        "Pool vm-7: 4 of 2 to 8 processes; 14s ago 2 to 4 processes: 97% busy",
+        "Pool vm-9: 1 of 1 to 2 processes",
+    )
 
 
 @pytest.fixture

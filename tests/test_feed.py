@@ -175,6 +175,24 @@ def test_a_type_at_its_limit_steps_aside_until_one_of_it_is_done() -> None:
     assert bench.take() == [2]
 
 
+def test_the_oldest_is_the_oldest_of_those_that_are_next_since_they_were_enqueued_or_due() -> None:
+    bench = Bench(P5, P1, limits={"report": 1})
+    assert bench.feed.oldest_ms(NOW_MS) == 0
+    bench.post(delivery(1, enqueued_ms=NOW_MS - 100), delivery(2, enqueued_ms=NOW_MS - 5_000))
+    assert bench.feed.oldest_ms(NOW_MS) == 100
+    low = {"assigned": P1, "lane": "shop.p1"}
+    # Enqueued long ago, to be run later: it has waited since then.
+    bench.post(delivery(3, enqueued_ms=NOW_MS - 90_000, not_before_ms=NOW_MS - 700, **low))  # type: ignore[arg-type]
+    assert bench.feed.oldest_ms(NOW_MS) == 700
+    bench.take()
+    # The second report steps aside: its own limit holds it back, not the want of processes.
+    bench.post(*[delivery(10 + number, task_type="report", enqueued_ms=NOW_MS - 60_000) for number in range(2)])
+    assert bench.take() == [10]
+    assert bench.feed.oldest_ms(NOW_MS) == 0
+    bench.post(delivery(12, enqueued_ms=NOW_MS + 5_000))
+    assert bench.feed.oldest_ms(NOW_MS) == 0, "a producer whose clock is ahead"
+
+
 def test_a_task_that_is_not_due_waits_for_its_time() -> None:
     bench = Bench()
     bench.post(delivery(1, not_before_ms=NOW_MS + 500))

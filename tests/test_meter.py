@@ -74,6 +74,14 @@ def test_utilisation_of_no_time_is_none() -> None:
     assert meter.utilisation(NOW_MS) == 0.0
 
 
+def test_cpu_is_the_part_of_a_core_that_was_used_since_it_was_last_asked() -> None:
+    meter = Meter(4, ())
+    assert meter.cpu(7.0, NOW_MS) == 0.0
+    assert meter.cpu(7.5, NOW_MS + 1_000) == 0.5
+    assert meter.cpu(8.7, NOW_MS + 2_000) == pytest.approx(1.2)
+    assert meter.cpu(9.0, NOW_MS + 1_000) == 0.0, "a clock that was set back"
+
+
 def test_a_clock_that_is_set_back_shows_no_less_than_nothing() -> None:
     meter = Meter(1, {"send"})
     meter.started(NOW_MS)

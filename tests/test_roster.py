@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fairlane.monitor.roster import LOST_SHOWN_MS, Roster
-from fairlane.topics.events import Counters, Heartbeat, RunningTask, TypeTimes
+from fairlane.monitor.stats import PoolStats
+from fairlane.topics.events import Counters, Heartbeat, Pool, RunningTask, TypeTimes
 
 NOW_MS = 1_760_000_000_000
 
@@ -110,6 +111,18 @@ def test_the_limits_of_a_type_that_adapts_are_added_up_over_the_workers_alive() 
         beat("c", state="stopped", types=times, limits={"email": 500}),
     )
     assert {one.type: one.limit for one in found.types(NOW_MS)} == {"email": 42, "fixed": 0}
+
+
+def test_a_pool_is_what_its_workers_were_told_last() -> None:
+    before = Pool("vm", 1, 1, 4)
+    grown = Pool("vm", 2, 1, 4, "1 to 2 processes: 97% busy", NOW_MS - 3_000)
+    found = roster(
+        beat("vm-0", pool=grown), beat("vm-1", pool=before), beat("other"), beat("gone", 60_000, pool=before)
+    )
+    assert found.pools(NOW_MS) == (
+        PoolStats(name="vm", processes=2, least=1, most=4, reason="1 to 2 processes: 97% busy", age_ms=3_000),
+    )
+    assert roster(beat("vm-0", pool=before)).pools(NOW_MS)[0].age_ms == 0
 
 
 def test_times_of_the_last_workers_are_kept_when_all_have_stopped() -> None:

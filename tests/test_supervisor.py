@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,30 +23,35 @@ from live_queue import wait_until
 from worker_processes import WorkerProcesses, worker_processes
 from working_queue import WorkingQueue, working_queue
 
-from fairlane import context
+from fairlane import context, pool_size, supervised, supervisor
 from fairlane.consumer.restarts import RestartPolicy
+from fairlane.consumer.scaling import ScalingPolicy
 from fairlane.monitor.snapshot import collect
+from fairlane.pool_size import PoolSize
 from fairlane.slot_log import SlotLog
 from fairlane.supervised import Line
 from fairlane.supervisor import Supervisor
+from fairlane.topics import events
 from fairlane.topics.clock import now_ms
 from fairlane.topics.errors import UsageError
+from fairlane.topics.events import Heartbeat, RunningTask
 
 HASTY = RestartPolicy(base_s=0.01, max_s=0.05, young_s=60, deaths_max=3)
-WORKS = "import socket, sys, time; socket.socket(fileno=int(sys.argv[1])).send(b'w')\n"
+WORKS = "import socket, sys, time; socket.socket(fileno=int(sys.argv[1])).send(b'w\\n')\n"
 
 
 class Pool:
     """A supervisor of processes that are a few lines of Python; `{slot}` in them is the slot, argv[1] the line."""
 
-    def __init__(self, source: str, count: int = 1) -> None:
+    def __init__(self, source: str, count: int = 1, *, size: PoolSize | None = None, grace_s: float = 30) -> None:
         self._out = io.BytesIO()
         names = [f"w-{slot}" for slot in range(count)]
         self._supervisor = Supervisor(
             names,
             lambda slot, line: [sys.executable, "-S", "-c", source.replace("{slot}", str(slot)), str(line)],
-            grace_s=30,
+            grace_s=grace_s,
             policy=HASTY,
+            size=size,
             out=self._out,
         )
 
@@ -125,6 +132,81 @@ def test_the_grace_exceeded_in_one_process_is_that_of_the_pool() -> None:
         assert pool.run() == 6
 
 
+REPORTS = """
+import json, pathlib, socket, sys, threading, time
+line = socket.socket(fileno=int(sys.argv[1]))
+busy = pathlib.Path({folder!r}) / "busy"
+def told():
+    for said in line.makefile("rb"):
+        pool = json.loads(said)
+        print("of", pool["processes"], "processes,", pool["least"], "to", pool["most"], pool["reason"], flush=True)
+threading.Thread(target=told, daemon=True).start()
+print("began", flush=True)
+line.sendall(b"w\\n")
+while True:
+    beat = {"worker": "w", "utilisation": 0.9 * busy.exists(), "buffered": 9, "partitions": ["q.p3/0", "q.p3/1"]}
+    line.sendall(json.dumps(beat).encode() + b"\\n")
+    time.sleep(0.02)
+"""
+NERVOUS = ScalingPolicy(1, 2, idle_s=0.3, busy_s=0.1, settle_s=0.05)
+
+
+@pytest.fixture
+def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Path:
+    """The mark that makes the workers of `REPORTS` busy as long as it is there."""
+    monkeypatch.setattr(pool_size, "LOOK_S", 0.02)
+    caplog.set_level(logging.INFO, "fairlane.supervisor")
+    mark = tmp_path / "busy"
+    mark.touch()
+    return mark
+
+
+def test_a_busy_pool_grows_and_an_idle_one_shrinks_and_its_workers_and_the_log_are_told_why(
+    busy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = Pool(REPORTS.replace("{folder!r}", repr(str(busy.parent))), 2, size=PoolSize("shop", NERVOUS))
+
+    def follow() -> None:
+        wait_until(lambda: "w-1 | of 2 processes, 1 to 2 1 to 2 processes: 90% busy" in pool.said, "it grew")
+        busy.unlink()
+        wait_until(lambda: "w-0 | of 1 processes, 1 to 2 2 to 1 processes: 0% busy" in pool.said, "it shrank")
+        wait_until(lambda: "w-1 ended with signal 15, as it was asked to" in caplog.text, "w-1 has ended")
+        busy.touch()
+        wait_until(lambda: pool.said.count("w-1 | began") == 2, "it grew again")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    assert pool.run() == 0
+    thread.join(20)
+    assert pool.said.count("w-0 | began") == 1
+    assert "running 1 worker processes from w-0 on" in caplog.text
+    assert "shop: 1 to 2 processes: 90% busy" in caplog.text
+    assert "shop: 2 to 1 processes: 0% busy" in caplog.text
+    assert "starting it again" not in caplog.text
+
+
+def test_a_worker_that_the_pool_goes_on_without_and_that_does_not_end_is_ended(
+    busy: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "DRAIN_MORE_S", 0.3)
+    stubborn = "import signal\nif {slot}: signal.signal(15, lambda *_: print('draining', flush=True))\n"
+    source = stubborn + REPORTS.replace("{folder!r}", repr(str(busy.parent)))
+    pool = Pool(source, 2, size=PoolSize("shop", NERVOUS), grace_s=0)
+
+    def follow() -> None:
+        wait_until(lambda: "w-1 | began" in pool.said, "it grew")
+        busy.unlink()
+        wait_until(lambda: "w-1 ended with signal 9, as it was asked to" in caplog.text, "w-1 has ended")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    assert pool.run() == 0
+    thread.join(20)
+    assert "w-1 | draining" in pool.said
+
+
 def test_signals_mean_what_they_meant_before() -> None:
     before = signal.getsignal(signal.SIGTERM)
     Pool("raise SystemExit(2)").run()
@@ -163,6 +245,40 @@ def test_a_reader_that_is_gone_does_not_stop_the_reading() -> None:
 def test_a_descriptor_that_is_no_line_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="no line to a supervisor"):
         Line(999)
+
+
+def test_a_worker_says_that_it_works_and_how_it_is_and_hears_of_its_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Working:
+        ready = threading.Event()
+        beat = Heartbeat(worker="w-0", utilisation=0.5, running_tasks=(RunningTask("t", "send", 1, "shop.p5/0", 7),))
+        pool: events.Pool | None = None
+        stopped = threading.Event()
+
+        def stop(self, grace_s: float) -> None:
+            assert grace_s == supervised.ORPHAN_GRACE_S
+            self.stopped.set()
+
+    worker, ended = Working(), threading.Event()
+    # What follows where a worker does not end is the end of its process.
+    monkeypatch.setattr(supervised, "ORPHAN_END_S", 0)
+    monkeypatch.setattr(os, "_exit", lambda _code: ended.set())
+    ours, theirs = socket.socketpair()
+    ours.settimeout(10)
+    line = Line(theirs.detach())
+    line.attach(worker)  # type: ignore[arg-type]
+    worker.ready.set()
+    try:
+        with ours, ours.makefile("rb") as said:
+            assert said.readline() == b"w\n"
+            beat = events.decode_heartbeat(said.readline())
+            assert beat is not None
+            assert (beat.worker, beat.utilisation, beat.running_tasks) == ("w-0", 0.5, ())
+            ours.sendall(b"no JSON\n" + PoolSize("shop", NERVOUS).told())
+            wait_until(lambda: worker.pool == events.Pool("shop", 1, 1, 2), "the pool is known")
+    finally:
+        assert ended.wait(10)
+        line._socket.close()
+    assert worker.stopped.is_set()
 
 
 # With real workers.

@@ -92,6 +92,26 @@ class TypeTimes(msgspec.Struct, frozen=True):
     p95_ms: float
 
 
+class Pool(msgspec.Struct, frozen=True):
+    """The pool of processes that a worker is one of, as its supervisor sees it, where their number adapts.
+
+    Attributes:
+        name: of the pool.
+        processes: how many it has.
+        least: how many it always has.
+        most: how many it has at most.
+        reason: what it last decided, and why; "" before that.
+        at_ms: when, Unix ms.
+    """
+
+    name: str
+    processes: int
+    least: int
+    most: int
+    reason: str = ""
+    at_ms: int = 0
+
+
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker says of itself every second; key of the record is the worker. After five seconds it is gone."""
 
@@ -115,6 +135,11 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     types: dict[str, TypeTimes] = {}
     limits: dict[str, int] = {}
     """How many attempts of a type may run at once now, of those whose concurrency adapts."""
+    oldest_ms: int = 0
+    """How long the oldest of the tasks has waited that are next in their lanes."""
+    cpu: float = 0.0
+    """How much of a core the process has used since the last heartbeat; more than 1 if several at once."""
+    pool: Pool | None = None
 
 
 HEARTBEAT_GONE_MS: Final = 5_000

@@ -15,6 +15,7 @@ import typer
 
 from fairlane import logs
 from fairlane.app import Fairlane
+from fairlane.between import least_of, most_of
 from fairlane.cli.app_loading import load_app
 from fairlane.cli.options import (
     LogFormatOption,
@@ -26,6 +27,8 @@ from fairlane.cli.options import (
     parse_properties,
 )
 from fairlane.consumer.config import default_worker_name
+from fairlane.consumer.scaling import ScalingPolicy
+from fairlane.pool_size import PoolSize
 from fairlane.settings import Settings
 from fairlane.supervised import Line
 from fairlane.supervisor import Supervisor
@@ -41,8 +44,8 @@ def worker(
         typer.Option("--workers", "-w", metavar="N", callback=many, help="Tasks that run at once; 4..200 adapts."),
     ] = None,
     processes: Annotated[
-        int | None,
-        typer.Option("--processes", min=1, metavar="N", help="Worker processes; more than one are supervised."),
+        str | None,
+        typer.Option("--processes", metavar="N", callback=many, help="Worker processes, supervised; 2..8 adapts."),
     ] = None,
     queue: QueueOption = "",
     queue_url: QueueUrlOption = "",
@@ -74,8 +77,8 @@ def worker(
 ) -> None:
     """Run the tasks of an app's queue. Ctrl-C or SIGTERM ends it in good order; a second one ends it at once.
 
-    With --processes N, N workers NAME-0, NAME-1, … run them; one that dies is started again. A pool with a --name of
-    its own keeps its partitions when it is back within the session timeout.
+    With --processes N, N workers NAME-0, NAME-1, … run them; one that dies is started again. With N..M there are N to
+    M of them, by the load. A pool with a --name keeps its partitions when it is back within the session timeout.
     """
     supervisor = Line(line) if line is not None else None
     said = Settings().with_options(log_format=log_format, log_level=log_level)
@@ -99,7 +102,7 @@ def worker(
     if only_check:
         _check(app, found, settings)
         return
-    if settings.processes > 1 and supervisor is None:
+    if most_of(settings.processes) > 1 and supervisor is None:
         given = {"--workers": workers, "--queue": queue or None, "--queue-url": queue_url or None, "--grace": grace_s}
         given |= {"--log-format": log_format, "--log-level": log_level}
         code = _pool(app, settings, name, given, properties or ())
@@ -126,7 +129,7 @@ def _work(app: Fairlane, name: str, supervisor: Line | None) -> int:
     async def run() -> int:
         working.handle_signals()
         if supervisor is not None:
-            supervisor.attach(working.ready, working.stop)
+            supervisor.attach(working)
         return await working.run()
 
     try:
@@ -147,17 +150,19 @@ def _pool(app: str, settings: Settings, name: str, given: Mapping[str, object], 
     """Several workers, each by this command with the options that were given; returns the exit code."""
     tracing_setup.shutdown()
     pool = name or default_worker_name()
-    names = [f"{pool}-{slot}" for slot in range(settings.processes)]
+    least, most = least_of(settings.processes), most_of(settings.processes)
+    names = [f"{pool}-{slot}" for slot in range(most)]
     # -P: nothing in the current directory may pass for fairlane; `load_app` makes it importable after that.
     command = [sys.executable, "-P", "-m", "fairlane", "worker", app, "--processes", "1"]
     command += [part for option, value in given.items() if value is not None for part in (option, str(value))]
     command += [part for each in properties for part in ("-X", each)]
     # A member that comes back keeps its partitions, and one that does not holds them back from others for as long as
-    # a session may be silent: only a pool whose name a later start will have again is worth that.
+    # a session may be silent: only a pool whose name a later start will have again is worth that, and of it only those
+    # that are never ended before it.
     static = settings.instance_id or name
 
     def command_of(slot: int, line: int) -> list[str]:
-        instance = ["--instance-id", f"{static}-{slot}"] if static else []
+        instance = ["--instance-id", f"{static}-{slot}"] if static and slot < least else []
         health = []
         if settings.health_port is not None:
             # Each answers at a port of its own.
@@ -165,4 +170,6 @@ def _pool(app: str, settings: Settings, name: str, given: Mapping[str, object], 
             health = ["--health-port", str(port), "--health-host", settings.health_host]
         return [*command, "--name", names[slot], *instance, *health, "--supervised", str(line)]
 
-    return Supervisor(names, command_of, grace_s=settings.grace_s, log_format=settings.log_format).run()
+    policy = ScalingPolicy(least, most, settings.scale_age_s, settings.scale_idle_s)
+    size = PoolSize(pool, policy) if most > least else None
+    return Supervisor(names, command_of, grace_s=settings.grace_s, size=size, log_format=settings.log_format).run()
