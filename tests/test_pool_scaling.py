@@ -67,9 +67,12 @@ def test_a_pool_grows_under_load_and_shrinks_when_it_is_idle_and_nothing_is_lost
 
         wait_until(both_have_worked, "the second process works", timeout_s=60)
         wait_until(lambda: "of 1 to 2 processes; " in pool_line(watcher), "a monitor shows it", timeout_s=10)
-        assert re.search(r"Pool pool: 2 of 1 to 2 processes; \S+ ago 1 to 2 processes: \d+% busy", pool_line(watcher))
+        # On a slow machine the newest word may be that two are all that are allowed, so the log is asked for the first.
+        assert re.search(r"Pool pool: 2 of 1 to 2 processes; \S+ ago \S+.*: \d+% busy", pool_line(watcher))
+        assert re.search(r"pool: 1 to 2 processes: \d+% busy", workers.log("pool"))
         queue.wait_ended(sent)
-        wait_until(lambda: "pool-1 ended with exit code 0, as it was asked to" in workers.log("pool"), "it shrinks")
+        ended = "pool-1 ended with exit code 0, as it was asked to"
+        wait_until(lambda: ended in workers.log("pool"), "it shrinks", timeout_s=60)
         assert "pool: 2 to 1 processes: " in workers.log("pool")
         queue.send(*[queue.task("work", b'{"number":%d}' % number) for number in range(20)])
         sent += 20
