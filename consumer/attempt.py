@@ -69,41 +69,53 @@ class Attempts:
         outcome: Outcome | None = None
         try:
             with self._spans.of(delivery) as processing:
-                outcome = await self._outcome(delivery, started_ms, processing)
+                handler = self._handlers.get(delivery.task.type)
+                outcome = self._refused(delivery, handler, started_ms, processing)
+                if outcome is not None or handler is None:
+                    pass
+                elif handler.isolation == "process" and self._children is not None:
+                    async with self._children.child_for(handler) as in_child:
+                        # The payload is loaded there, and starting a child is none of the attempt's time.
+                        outcome = await self._attempt(delivery, in_child, ((), {}), now_ms(), processing)
+                else:
+                    try:
+                        arguments = handler.signature.load(delivery.task.payload)
+                    except InvalidPayload as error:
+                        outcome = self._invalid(delivery, handler, error, started_ms, processing)
+                    else:
+                        outcome = await self._attempt(delivery, handler, arguments, started_ms, processing)
         except BaseException as error:  # noqa: BLE001 - a validator or a span processor of the user's may do anything
             # One that fails when the handler is through changes nothing about what it did.
             if outcome is None:
                 handler = self._handlers.get(delivery.task.type)
                 policy = handler.retry if handler is not None else RetryPolicy()
                 outcome = self.failed(delivery, policy, error, started_ms)
-        return with_span(outcome, processing)
+        assert outcome is not None
+        return with_span(outcome, processing) if processing.traceparent else outcome
 
-    async def _outcome(self, delivery: Delivery, started_ms: int, processing: Processing) -> Outcome:
+    def _refused(
+        self, delivery: Delivery, handler: Handler | None, started_ms: int, processing: Processing
+    ) -> Outcome | None:
+        """The outcome of what is not run at all: it has expired, or nobody here knows its type."""
         task = delivery.task
         if task.expires_ms and started_ms >= task.expires_ms:
             processing.failed(TaskExpired(started_ms - task.expires_ms))
             return Expired(delivery, started_ms)
-        handler = self._handlers.get(task.type)
+        if handler is not None:
+            return None
+        missing = NoHandler(task.type, tuple(self._handlers))
+        processing.failed(missing)
         patience_s = self._config.no_handler_s
-        if handler is None:
-            missing = NoHandler(task.type, tuple(self._handlers))
-            processing.failed(missing)
-            return unfit(
-                delivery, "no_handler", missing, patience_s=patience_s, started_ms=started_ms, now_ms=started_ms
-            )
-        if handler.isolation == "process" and self._children is not None:
-            async with self._children.child_for(handler) as in_child:
-                # The payload is loaded there, and starting a child is none of the attempt's time.
-                return await self._attempt(delivery, in_child, ((), {}), now_ms(), processing)
-        try:
-            arguments = handler.signature.load(task.payload)
-        except InvalidPayload as error:
-            processing.failed(error)
-            patience_s = patience_s if handler.on_invalid == "retry" else 0.0
-            return unfit(
-                delivery, "invalid_payload", error, patience_s=patience_s, started_ms=started_ms, now_ms=started_ms
-            )
-        return await self._attempt(delivery, handler, arguments, started_ms, processing)
+        return unfit(delivery, "no_handler", missing, patience_s=patience_s, started_ms=started_ms, now_ms=started_ms)
+
+    def _invalid(
+        self, delivery: Delivery, handler: Handler, error: InvalidPayload, started_ms: int, processing: Processing
+    ) -> Outcome:
+        processing.failed(error)
+        patience_s = self._config.no_handler_s if handler.on_invalid == "retry" else 0.0
+        return unfit(
+            delivery, "invalid_payload", error, patience_s=patience_s, started_ms=started_ms, now_ms=started_ms
+        )
 
     async def _attempt(
         self,

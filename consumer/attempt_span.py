@@ -35,9 +35,12 @@ class AttemptSpans:
 
     def of(self, delivery: Delivery) -> tracing.Processing:
         """The span of what is about to be done with a delivery, as a context manager."""
+        task = delivery.task
+        if not task.traceparent and not tracing.has_tracer():
+            return tracing.UNTRACED
         assigned = delivery.assigned
         return tracing.process(
-            delivery.task,
+            task,
             topic=assigned.topic,
             partition=assigned.partition,
             offset=delivery.offset,

@@ -13,7 +13,7 @@ Partition = tuple[str, int]
 """Topic and partition number."""
 
 
-class Assigned(msgspec.Struct, frozen=True, gc=False):
+class Assigned(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """One assignment of a partition to this process; `epoch` is its number, unique in the process.
 
     An outcome whose epoch is not the one of the newest lease is dropped: somebody else owns the record by then.
@@ -56,9 +56,16 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
         return msgspec.structs.replace(self.task, worker_lost=self.task.worker_lost + self.losses)
 
 
-class RawRecord(msgspec.Struct, frozen=True, gc=False):
-    """A record that is no task, byte for byte, on its way to the DLQ."""
+class Unreadable(msgspec.Struct, frozen=True, gc=False):
+    """One record that is no task, byte for byte, on its way to the DLQ; what it has in common with a Delivery."""
 
+    assigned: Assigned
+    offset: int
     key: bytes | None
     value: bytes
     headers: tuple[tuple[str, bytes | None], ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """What it is counted as."""
+        return len(self.value) + len(self.key or b"")

@@ -77,7 +77,9 @@ class Executor:
         """Whether something waits for a slot, or for one of its type: then every end of an attempt is worth a look."""
         self._timer: asyncio.TimerHandle | None = None
         self._running: dict[int, Running] = {}
-        self._ended: list[tuple[int, Delivery, Outcome]] = []
+        """Those that have not ended when their start returns; a slot is taken by each that started."""
+        self._busy = 0
+        self._ended: list[tuple[Delivery, Outcome]] = []
         self._next = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -144,13 +146,15 @@ class Executor:
         # True while tasks start: one that is over when its start returns leaves its slot to the next.
         self._is_short = not self._draining
         if not self._draining:
-            free = self._concurrency - len(self._running)
+            free = self._concurrency - self._busy
             settler = self._settler
             keeps_up = settler.backlog < self._unsettled_max and settler.backlog_bytes < self._unsettled_max_bytes
             if free > 0 and keeps_up and self._batches is not None:
                 self._start_gathered(free, moment_ms)
             elif free > 0 and keeps_up:
-                for delivery in self._feed.take(free):
+                started = self._feed.take(free)
+                self._begin(len(started), moment_ms)
+                for delivery in started:
                     self._start(delivery, moment_ms)
             elif free > 0:
                 # Outcomes come faster than Kafka takes them: look again when some are settled.
@@ -171,21 +175,27 @@ class Executor:
         assert self._loop is not None
         number = self._next
         self._next += 1
-        self._meter.started(moment_ms)
-        self._quiet.clear()
-        # Its slot is taken until `_hand_on`, also if it has ended when this returns.
-        self._running[number] = Running(delivery, moment_ms, _spawn(self._run(number, delivery), self._loop))
+        task = _spawn(self._run(number, delivery), self._loop)
+        if not task.done():
+            self._running[number] = Running(delivery, moment_ms, task)
+
+    def _begin(self, slots: int, moment_ms: int) -> None:
+        """So many slots are taken, each until what runs in it is handed on, also if that has ended at once."""
+        if slots:
+            self._meter.started(moment_ms, slots)
+            self._busy += slots
+            self._quiet.clear()
 
     def _start_gathered(self, free: int, moment_ms: int) -> None:
         assert self._loop is not None
         alone, batches = self._feed.gather(free, moment_ms)
+        self._begin(len(alone) + len(batches), moment_ms)
         for delivery in alone:
             self._start(delivery, moment_ms)
         for batch in batches:
             number = self._next
             self._next += 1
-            self._meter.batch_started(batch[0].task.type, len(batch), moment_ms)
-            self._quiet.clear()
+            self._meter.batch_started(batch[0].task.type, len(batch))
             running = _spawn(self._run_batch(number, batch), self._loop)
             self._running[number] = Running(batch[0], moment_ms, running, batch[1:])
 
@@ -208,11 +218,12 @@ class Executor:
             self._feed.batch_done(batch, ended_ms)
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
             self._on_crash(error)
-        self._freed()
+        self._freed(1)
 
     async def _run(self, number: int, delivery: Delivery) -> None:
         outcome = await self._attempts.run(delivery)
-        self._ended.append((number, delivery, outcome))
+        self._running.pop(number, None)
+        self._ended.append((delivery, outcome))
         if len(self._ended) == 1 and self._loop is not None:
             # All that end in this turn of the loop are handed on together in the next.
             self._loop.call_soon(self._hand_on)
@@ -225,19 +236,20 @@ class Executor:
         ended, self._ended = self._ended, []
         try:
             ended_ms = now_ms()
-            self._settler.post(*[outcome for _, _, outcome in ended])
-            for number, delivery, outcome in ended:
-                self._running.pop(number, None)
-                self._meter.ended(outcome, ended_ms)
-                self._feed.done(delivery, ended_ms)
-            if self._feed.adapts:
-                self._feed.adapt([(delivery, outcome) for _, delivery, outcome in ended], ended_ms)
+            self._settler.post(*[outcome for _, outcome in ended])
+            meter, feed = self._meter, self._feed
+            for delivery, outcome in ended:
+                meter.ended(outcome, ended_ms)
+                feed.done(delivery, ended_ms)
+            if feed.adapts:
+                feed.adapt(ended, ended_ms)
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
             self._on_crash(error)
-        self._freed()
+        self._freed(len(ended))
 
-    def _freed(self) -> None:
-        if not self._running:
+    def _freed(self, slots: int) -> None:
+        self._busy -= slots
+        if not self._busy:
             self._quiet.set()
         if self._is_short:
             self._pump()

@@ -173,9 +173,12 @@ class Feed:
         if not self._begun or limit <= 0:
             return []
         started = self._scheduler.take(limit)
+        running, taken = self._running, self._taken
         for delivery in started:
-            self._running[delivery.assigned] = self._running.get(delivery.assigned, 0) + 1
-            self._count(delivery)
+            assigned = delivery.assigned
+            running[assigned] = running.get(assigned, 0) + 1
+            taken[delivery.account] += 1
+            self.taken_bytes += delivery.size_bytes
         if self._adaptive is not None:
             self._adaptive.began(started)
         return started
@@ -292,14 +295,22 @@ class Feed:
         return sum(self._running.values())
 
     def _admit(self, deliveries: Iterable[Delivery], now_ms: int) -> None:
-        gate = self._gate
+        gate, offer = self._gate, self._scheduler.offer
+        cleared: Assigned | None = None
         for delivery in deliveries:
-            assigned, offset = delivery.assigned, delivery.offset
-            if gate.is_suspect(assigned, offset):
-                self._suspects[(assigned, offset)] = delivery
-                self._follow(gate.admit(assigned, offset, delivery, delivery.task.worker_lost), now_ms)
+            assigned, task = delivery.assigned, delivery.task
+            if assigned is not cleared:
+                offset = delivery.offset
+                if gate.is_suspect(assigned, offset):
+                    self._suspects[(assigned, offset)] = delivery
+                    self._follow(gate.admit(assigned, offset, delivery, task.worker_lost), now_ms)
+                    continue
+                # Offsets ascend, and behind one that is no suspect there is none.
+                cleared = assigned
+            if task.not_before_ms > now_ms:
+                self._delays.push(task.not_before_ms, delivery)
             else:
-                self._run(delivery, now_ms)
+                offer(task.lane, task.type, delivery)
 
     def _follow(self, commands: Sequence[Command[Assigned, Delivery]], now_ms: int) -> None:
         for command in commands:

@@ -17,7 +17,7 @@ from confluent_kafka import Message
 
 from fairlane.consumer import to_settler
 from fairlane.consumer.config import TIERS_ACCOUNT, WorkerConfig
-from fairlane.consumer.delivery import Assigned, Delivery, Partition, RawRecord
+from fairlane.consumer.delivery import Assigned, Delivery, Partition, Unreadable
 from fairlane.consumer.flow import Flow, fits_map, has_room_again
 from fairlane.consumer.held import Held
 from fairlane.consumer.ledger import Progress
@@ -189,9 +189,11 @@ class Intake:
         reading = self._readings[assigned]
         if self._held.is_dropped(assigned):
             return []
-        waiting = [*self._held.take(assigned), *batch]
+        held = self._held.take(assigned)
+        waiting = [*held, *batch] if held else batch
         restored = reading.position.restored
         settled = self._settler.progress.get(assigned) or Progress(reading.position.start, 0)
+        outstanding = reading.delivered - settled.finished
         deliveries: list[Delivery] = []
         offsets: list[int] = []
         at_once: list[Outcome] = []
@@ -205,26 +207,26 @@ class Intake:
             if value is None:
                 self.tombstones += 1
                 continue
-            outstanding = reading.delivered + len(offsets) - settled.finished
-            if not fits_map(outstanding + 1, offset - settled.watermark):
+            if not fits_map(outstanding + len(offsets) + 1, offset - settled.watermark):
                 self._flow.overfull(assigned.key)
                 reading.overfull = True
                 self._hold(assigned, waiting[place:])
                 waits_from = offset
                 break
             told = self._understand(assigned, reading, message, value, offset, now_ms)
-            if isinstance(told, Wait):
+            if isinstance(told, Delivery):
+                offsets.append(offset)
+                size_bytes += told.size_bytes
+                deliveries.append(told)
+            elif isinstance(told, Wait):
                 is_kept = self._hold(assigned, waiting[place:])
                 self._flow.wait(assigned.key, told.until_ms if is_kept else told.until_ms + _patience_ms(reading.tier))
                 waits_from = offset
                 break
-            offsets.append(offset)
-            if not isinstance(told, Delivery):
+            else:
+                offsets.append(offset)
                 (self.malformed if isinstance(told, Malformed) else self.deferred)[assigned.topic] += 1
                 at_once.append(told)
-                continue
-            size_bytes += told.size_bytes
-            deliveries.append(told)
         if offsets:
             reading.delivered += len(offsets)
             self._settler.post(to_settler.Delivered(assigned, offsets), *at_once)
@@ -260,13 +262,12 @@ class Intake:
                 default_type=lane.default_type if lane is not None else None,
             )
         except MalformedRecord as error:
-            record = RawRecord(key, value, tuple(headers or ()))
-            return Malformed(assigned, offset, record, str(error), now_ms)
+            return Malformed(Unreadable(assigned, offset, key, value, tuple(headers or ())), str(error), now_ms)
         if lane is None:
             task = self._homed(task)
         restored = reading.position.restored
         losses = restored.losses.get(offset, 0) if restored is not None else 0
-        size_bytes = len(value) + (len(key) if key else 0) + HEADERS_BYTES
+        size_bytes = HEADERS_BYTES + len(value) + (len(key) if key is not None else 0)
         delivery = Delivery(task, assigned, offset, reading.account, size_bytes, losses)
         if task.not_before_ms <= now_ms:
             return delivery

@@ -6,7 +6,7 @@ entry is gone belongs to somebody else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -96,12 +96,14 @@ class Ledger:
             entry.tracker.reached_end(end)
             entry.changed |= entry.tracker.watermark != before
 
-    def finished(self, assigned: Assigned, offset: int) -> None:
-        """A record's outcome is about to be settled."""
+    def finished(self, assigned: Assigned, offsets: Sequence[int]) -> None:
+        """The outcomes of records are about to be settled."""
         entry = self._entries[assigned]
-        entry.tracker.finished(offset)
-        entry.finished += 1
-        entry.losses.pop(offset, None)
+        entry.tracker.finished_many(offsets)
+        entry.finished += len(offsets)
+        if entry.losses:
+            for offset in offsets:
+                entry.losses.pop(offset, None)
         entry.changed = True
 
     def record_losses(self, assigned: Assigned, losses: Mapping[int, int]) -> bool:

@@ -133,16 +133,15 @@ class Meter:
         self._cpu = (0.0, 0.0)
         """When it was last asked, ms, and what the process had used then, seconds."""
 
-    def started(self, now_ms: float) -> None:
-        """An attempt begins."""
+    def started(self, now_ms: float, attempts: int = 1) -> None:
+        """So many attempts begin."""
         if not self._looked_ms:
             self._looked_ms = now_ms
-        self._running += 1
-        self._balance_ms -= now_ms
+        self._running += attempts
+        self._balance_ms -= now_ms * attempts
 
-    def batch_started(self, task_type: str, size: int, now_ms: float) -> None:
-        """A batch of so many tasks begins, in one slot."""
-        self.started(now_ms)
+    def batch_started(self, task_type: str, size: int) -> None:
+        """What began in one slot is a batch of so many tasks."""
         batched = self._batched.setdefault(task_type, Batched())
         batched.sizes[bisect_left(BATCH_SIZES, size)] += 1
         batched.tasks += size

@@ -9,9 +9,11 @@ to a tier) and HandedBack (a shutdown took it away unfinished), which are the sa
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
-from fairlane.consumer.delivery import Assigned, Delivery, RawRecord
+from fairlane.consumer.delivery import Delivery, Unreadable
 from fairlane.topics.events import ErrorInfo, Reason
 from fairlane.topics.task import Task
 
@@ -89,19 +91,14 @@ class HandedBack(msgspec.Struct, frozen=True, gc=False):
 class Malformed(msgspec.Struct, frozen=True, gc=False):
     """The record is no task: to the DLQ, byte for byte, with what is wrong with it."""
 
-    assigned: Assigned
-    offset: int
-    record: RawRecord
+    delivery: Unreadable
     problem: str
     finished_ms: int
 
 
 Outcome = Completed | Retrying | Dead | Expired | Deferred | HandedBack | Malformed
-
-
-def assigned_of(outcome: Outcome) -> Assigned:
-    """The assignment under which the outcome's record was read."""
-    return outcome.assigned if isinstance(outcome, Malformed) else outcome.delivery.assigned
+OUTCOMES: Final = (Completed, Retrying, Dead, Expired, Deferred, HandedBack, Malformed)
+"""For `isinstance`: the most frequent one first."""
 
 
 def traceparent_of(outcome: Outcome) -> str:
@@ -109,15 +106,8 @@ def traceparent_of(outcome: Outcome) -> str:
     return "" if isinstance(outcome, Deferred | Malformed) else outcome.traceparent
 
 
-def offset_of(outcome: Outcome) -> int:
-    """The offset that the outcome settles."""
-    return outcome.offset if isinstance(outcome, Malformed) else outcome.delivery.offset
-
-
 def size_of(outcome: Outcome) -> int:
     """What the outcome is counted as while it waits to be settled, bytes."""
-    if isinstance(outcome, Malformed):
-        return len(outcome.record.value) + len(outcome.record.key or b"")
     size_bytes = outcome.delivery.size_bytes
     if isinstance(outcome, Completed):
         size_bytes += len(outcome.result)

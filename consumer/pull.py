@@ -20,7 +20,7 @@ from fairlane.consumer.attempt_span import AttemptSpans, with_span
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Assigned, Delivery
 from fairlane.consumer.engine import Engine
-from fairlane.consumer.outcome import Completed, Dead, Expired, Outcome, assigned_of, offset_of
+from fairlane.consumer.outcome import Completed, Dead, Expired, Outcome
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.consumer.signals import RetryLater
 from fairlane.consumer.verdict import TaskExpired, failed
@@ -205,7 +205,7 @@ class Pull:
     def _settled(self, outcomes: Sequence[Outcome]) -> None:
         with self._changed:
             for outcome in outcomes:
-                record = (assigned_of(outcome), offset_of(outcome))
+                record = (outcome.delivery.assigned, outcome.delivery.offset)
                 if record in self._settling:
                     self._settling[record] = outcome
             self._changed.notify_all()

@@ -199,22 +199,29 @@ class Reader:
     def _take(self, messages: list[Message], consumer: Consumer) -> None:
         records: dict[Partition, list[Message]] = {}
         anew: set[Partition] = set()
+        partition: Partition = ("", -1)
+        run: list[Message] = []
         for message in messages:
-            partition = (message.topic() or "", message.partition() or 0)
+            topic, number = message.topic() or "", message.partition() or 0
+            if number != partition[1] or topic != partition[0]:
+                # A batch is made of runs: one look at the books for each.
+                partition = (topic, number)
+                run = records.setdefault(partition, [])
             error = message.error()
-            if partition in anew:
-                continue  # it was read under an epoch that is over
             if error is None:
-                records.setdefault(partition, []).append(message)
+                run.append(message)
+            elif partition in anew:
+                continue
             elif error.code() == KafkaError._PARTITION_EOF:
                 # Records of this partition in the batch come before its end.
-                self._hand_on(self._assignment.get(*partition), records.pop(partition, []))
+                self._hand_on(self._assignment.get(*partition), run)
+                run = records[partition] = []
                 self._intake.reached_end(self._assignment.get(*partition), message.offset() or 0)
             elif self._failed(error, partition, consumer):
                 anew.add(partition)
-                records.pop(partition, None)
         for partition, batch in records.items():
-            self._hand_on(self._assignment.get(*partition), batch)
+            if batch and partition not in anew:  # What was read of those was read under an epoch that is over.
+                self._hand_on(self._assignment.get(*partition), batch)
 
     def _hand_on(self, assigned: Assigned | None, batch: list[Message]) -> None:
         if assigned is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import msgspec
 
@@ -36,7 +35,7 @@ NO_PARTITION = -1
 """Lets the partitioner choose."""
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """A record to produce."""
 
     topic: str
@@ -61,14 +60,17 @@ class Settles:
     tiers: tuple[Tier, ...]
     worker: str
     attempts_max: AttemptsMax = field(default_factory=AttemptsMax)
+    _status_topic: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_status_topic", self.names.status)
 
     def records(self, settling: Settling) -> list[Record]:
         """Everything that settling this outcome writes, in order."""
         outcome = settling.outcome
         if isinstance(outcome, Completed) and not outcome.outbox and not outcome.delivery.task.reply_to:
             # Nearly every record that is written is one of these.
-            event = self._event(outcome, "completed", result=msgspec.Raw(outcome.result))
-            return [self._status(outcome.delivery.task, event)]
+            return [self._status(outcome.delivery.task, self._completed(outcome))]
         records = list(self._records(outcome, settling.thrift))
         return [record for record in records if record.partition == NO_PARTITION] if settling.mute else records
 
@@ -76,8 +78,7 @@ class Settles:
         match outcome:
             case Completed():
                 yield from map(_of_outbox, outcome.outbox)
-                event = self._event(outcome, "completed", result=msgspec.Raw(outcome.result))
-                yield from self._terminal(outcome.delivery.task, event)
+                yield from self._terminal(outcome.delivery.task, self._completed(outcome))
             case Retrying():
                 yield self._hop(outcome.task, outcome.finished_ms)
                 due_ms = outcome.task.not_before_ms
@@ -99,15 +100,40 @@ class Settles:
             case Malformed():
                 yield from self._malformed(outcome, thrift)
 
+    def _completed(self, outcome: Completed) -> StatusEvent:
+        delivery = outcome.delivery
+        task, assigned = delivery.task, delivery.assigned
+        traceparent = outcome.traceparent or task.traceparent
+        # By place, which costs a third of what it costs by name.
+        return StatusEvent(
+            task.id,
+            task.type,
+            "completed",
+            task.lane,
+            task.attempt,
+            task.max_attempts or self.attempts_max[task.type],
+            task.enqueued_ms,
+            outcome.started_ms,
+            outcome.finished_ms,
+            0,
+            self.worker,
+            assigned.topic,
+            assigned.partition,
+            delivery.offset,
+            tracing.trace_id(traceparent) if traceparent else "",
+            "",
+            None,
+            msgspec.Raw(outcome.result),
+        )
+
     def _event(
         self,
-        outcome: Completed | Retrying | Dead | Expired,
+        outcome: Retrying | Dead | Expired,
         state: events.State,
         *,
         due_ms: int = 0,
         reason: str = "",
         error: ErrorInfo | None = None,
-        result: msgspec.Raw = events.NO_RESULT,
     ) -> StatusEvent:
         delivery = outcome.delivery
         task = delivery.task
@@ -129,7 +155,6 @@ class Settles:
             trace_id=tracing.trace_id(traceparent_of(outcome) or task.traceparent),
             reason=reason,
             error=error,
-            result=result,
         )
 
     def _terminal(self, task: Task, event: StatusEvent) -> Iterator[Record]:
@@ -140,8 +165,8 @@ class Settles:
             yield Record(topic, task.id.encode(), events.encode(event), (), int(partition))
 
     def _status(self, task: Task, event: StatusEvent) -> Record:
-        origin = (("fairlane-origin", str(task.origin).encode()),)
-        return Record(self.names.status, task.id.encode(), events.encode(event), origin)
+        origin = [("fairlane-origin", str(task.origin).encode())]
+        return Record(self._status_topic, task.id.encode(), events.encode(event), origin)
 
     def _hop(self, task: Task, now_ms: int) -> Record:
         topic = routing.topic_for(task, self.names, self.tiers, now_ms)
@@ -171,11 +196,12 @@ class Settles:
         yield Record(self.names.dlq, task.key, task.value, headers)
 
     def _malformed(self, outcome: Malformed, thrift: int) -> Iterator[Record]:
-        origin = Origin(outcome.assigned.topic, outcome.assigned.partition, outcome.offset)
+        record = outcome.delivery
+        origin = Origin(record.assigned.topic, record.assigned.partition, record.offset)
         error = ErrorInfo("MalformedRecord", outcome.problem)
         if thrift < THRIFT_MAX:
             headers = letters.dead_letter(
-                outcome.record.headers,
+                record.headers,
                 task=None,
                 reason="malformed",
                 error=error,
@@ -185,7 +211,7 @@ class Settles:
                 group=self.names.group,
                 now_ms=outcome.finished_ms,
             )
-            yield Record(self.names.dlq, outcome.record.key, outcome.record.value, headers)
+            yield Record(self.names.dlq, record.key, record.value, headers)
         task = Task(id=str(origin), type="", payload=b"", lane=origin.topic, origin=origin)
         event = StatusEvent(
             id=task.id,

@@ -7,7 +7,7 @@ never blocks the others: it is named by the record that Kafka refused, or found 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from fairlane.consumer.assignment import Lease
-from fairlane.consumer.outcome import Completed, Dead, Deferred, HandedBack, Outcome, Retrying, assigned_of
+from fairlane.consumer.outcome import Completed, Dead, Deferred, HandedBack, Outcome, Retrying
 from fairlane.topics.events import ErrorInfo, Reason
 from fairlane.topics.names import QueueNames
 
@@ -88,13 +88,13 @@ class Settling(msgspec.Struct, frozen=True, gc=False):
     mute: bool = False
 
 
-def still_ours(settling: Iterable[Settling], lease: Lease) -> tuple[list[Settling], list[Settling]]:
+def still_ours(settling: Sequence[Settling], lease: Lease) -> tuple[Sequence[Settling], Sequence[Settling]]:
     """Split into what the lease holds and what somebody else settles."""
-    ours: list[Settling] = []
-    stale: list[Settling] = []
-    for each in settling:
-        (ours if lease.holds(assigned_of(each.outcome)) else stale).append(each)
-    return ours, stale
+    gone = {assigned for assigned in {each.outcome.delivery.assigned for each in settling} if not lease.holds(assigned)}
+    if not gone:
+        return settling, ()
+    ours = [each for each in settling if each.outcome.delivery.assigned not in gone]
+    return ours, [each for each in settling if each.outcome.delivery.assigned in gone]
 
 
 class Refusal(NamedTuple):

@@ -22,7 +22,7 @@ from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Assigned
 from fairlane.consumer.ledger import Ledger, OffsetToCommit, Progress
 from fairlane.consumer.linger import Linger
-from fairlane.consumer.outcome import Outcome, assigned_of, offset_of, size_of, traceparent_of
+from fairlane.consumer.outcome import OUTCOMES, Outcome, size_of, traceparent_of
 from fairlane.consumer.retry import AttemptsMax
 from fairlane.consumer.settle_meter import SettleMeter
 from fairlane.consumer.settle_records import Record, Settles
@@ -46,7 +46,6 @@ BATCH_MAX_BYTES: Final = 32 << 20
 
 
 _URGENT: Final = (RecordLosses, Closing, Stop)
-_NOT_OUTCOMES: Final = (Opened, Delivered, ReachedEnd, RecordLosses, Closing, Dropped, Stop)
 
 
 class Settler:
@@ -115,11 +114,15 @@ class Settler:
 
     def post(self, *messages: Message) -> None:
         """Tell the settler something; any thread, never blocks."""
-        sizes = [size_of(message) for message in messages if not isinstance(message, _NOT_OUTCOMES)]
-        if sizes:
-            self._count(len(sizes), sum(sizes))
+        outcomes = size_bytes = 0
+        for message in messages:
+            if isinstance(message, OUTCOMES):
+                outcomes += 1
+                size_bytes += size_of(message)
+        if outcomes:
+            self._count(outcomes, size_bytes)
         self._inbox.extend(messages)
-        if len(sizes) < len(messages) and any(isinstance(message, _URGENT) for message in messages):
+        if outcomes < len(messages) and any(isinstance(message, _URGENT) for message in messages):
             self._urgent.set()
         # The settler clears the bell before it looks into the inbox, so one that is set still rings for these.
         if not self._bell.is_set():
@@ -184,39 +187,55 @@ class Settler:
     def _take(self, messages: list[Message]) -> bool:
         """Work through the messages in order; False when the last was Stop."""
         batch: list[Settling] = []
+        arrived: list[Outcome] = []
         size_bytes = 0
         for message in messages:
-            if len(batch) >= BATCH_MAX or size_bytes >= BATCH_MAX_BYTES:
+            if isinstance(message, OUTCOMES):
+                arrived.append(message)
+                size_bytes += size_of(message)
+                if len(batch) + len(arrived) < BATCH_MAX and size_bytes < BATCH_MAX_BYTES:
+                    continue
+                self._finish(arrived, batch)
                 self._settle(batch)
-                batch, size_bytes = [], 0
-            if not isinstance(message, _NOT_OUTCOMES):
-                assigned = assigned_of(message)
-                if assigned in self._ledger:
-                    self._ledger.finished(assigned, offset_of(message))
-                    batch.append(Settling(message))
-                    size_bytes += size_of(message)
-                else:
-                    self._count(-1, -size_of(message))
-                continue
-            if isinstance(message, Closing):
-                self._ledger.leave(message.assigned)
-                self._settle(batch)
-                batch, size_bytes = [], 0
-                self._ledger.drop(message.assigned)
-                message.done.set()
-            elif isinstance(message, Stop):
-                self._settle(batch)
-                return False
+                batch, arrived, size_bytes = [], [], 0
+            elif isinstance(message, Delivered):
+                self._ledger.delivered(message.assigned, message.offsets)
             else:
+                # What arrived before is of the books as they are now.
+                self._finish(arrived, batch)
+                arrived = []
+                if isinstance(message, Closing):
+                    self._ledger.leave(message.assigned)
+                if isinstance(message, Closing | Stop):
+                    self._settle(batch)
+                    batch, size_bytes = [], 0
+                if isinstance(message, Stop):
+                    return False
                 self._note(message)
+        self._finish(arrived, batch)
         self._settle(batch)
         return True
 
-    def _note(self, message: Opened | Delivered | ReachedEnd | RecordLosses | Dropped) -> None:
+    def _finish(self, arrived: Sequence[Outcome], batch: list[Settling]) -> None:
+        """Count what arrived as finished and add it to the batch, but for what belongs to somebody else by now."""
+        finished: dict[Assigned, list[int]] = {}
+        for outcome in arrived:
+            delivery = outcome.delivery
+            assigned = delivery.assigned
+            offsets = finished.get(assigned)
+            if offsets is None:
+                if assigned not in self._ledger:
+                    self._count(-1, -size_of(outcome))
+                    continue
+                offsets = finished[assigned] = []
+            offsets.append(delivery.offset)
+            batch.append(Settling(outcome))
+        for assigned, offsets in finished.items():
+            self._ledger.finished(assigned, offsets)
+
+    def _note(self, message: Opened | ReachedEnd | RecordLosses | Closing | Dropped) -> None:
         """What changes the books and settles nothing."""
         match message:
-            case Delivered():
-                self._ledger.delivered(message.assigned, message.offsets)
             case ReachedEnd():
                 self._ledger.reached_end(message.assigned, message.end)
             case Opened():
@@ -224,6 +243,9 @@ class Settler:
             case RecordLosses():
                 if self._ledger.record_losses(message.assigned, message.losses):
                     self._losses.append(message)
+            case Closing():
+                self._ledger.drop(message.assigned)
+                message.done.set()
             case Dropped():
                 self._ledger.drop(message.assigned)
 
@@ -285,21 +307,22 @@ class Settler:
             if stale:
                 _logger.info("dropped %d outcomes of partitions that left", len(stale))
                 # They count as finished there: nothing of these books may be committed any more.
-                self._ledger.drop({assigned_of(each.outcome) for each in stale})
-            open_still = [(assigned_of(each.outcome), offset_of(each.outcome)) for each in apart]
+                self._ledger.drop({each.outcome.delivery.assigned for each in stale})
+            open_still = [(each.outcome.delivery.assigned, each.outcome.delivery.offset) for each in apart]
             offsets = self._ledger.to_commit(lease, open_still) if lease.metadata is not None else []
             if not ours and not offsets:
                 return
-            records = [(index, record) for index, each in enumerate(batch) for record in self._of(each, lease)]
+            records = [(index, record) for index, each in enumerate(batch) for record in self._of(each, stale, lease)]
             began = time.monotonic()
-            self._write(records, offsets, lease, [each.outcome for each in ours])
+            settled = [each.outcome for each in ours]
+            self._write(records, offsets, lease, settled)
             self.last_commit = self.moved_s = time.monotonic()
             self._linger.observe(self.last_commit - began)
             self.meter.committed(len(ours), self.last_commit - began)
             self._ledger.committed(offsets, open_still)
             self.progress = self._ledger.progress()
             self._tell_recorded({each.assigned for each in offsets})
-            self._on_settled([each.outcome for each in ours])
+            self._on_settled(settled)
         finally:
             with self._idle:
                 self._in_transaction = None
@@ -331,8 +354,11 @@ class Settler:
                 waiting.append(each)
         self._losses = waiting
 
-    def _of(self, settling: Settling, lease: Lease) -> Sequence[Record]:
-        return self._settles.records(settling) if lease.holds(assigned_of(settling.outcome)) else ()
+    def _of(self, settling: Settling, stale: Sequence[Settling], lease: Lease) -> Sequence[Record]:
+        # Where nothing is stale, as nearly always, it need not be asked of each.
+        if stale and not lease.holds(settling.outcome.delivery.assigned):
+            return ()
+        return self._settles.records(settling)
 
     def _tell_refusals(self, batch: Sequence[Settling], refusals: Sequence[Refusal]) -> None:
         for refusal in refusals:
@@ -341,12 +367,15 @@ class Settler:
                 "Kafka refused a record of a task on topic %s: %s",
                 refusal.topic,
                 refusal.code,
-                extra={"offset": offset_of(each.outcome), "partition": str(assigned_of(each.outcome).key)},
+                extra={"offset": each.outcome.delivery.offset, "partition": str(each.outcome.delivery.assigned.key)},
             )
             if is_lost_for_good(each):
                 _logger.error(
                     "even the dead letter is too large for the DLQ: the record stays where it is",
-                    extra={"offset": offset_of(each.outcome), "partition": str(assigned_of(each.outcome).key)},
+                    extra={
+                        "offset": each.outcome.delivery.offset,
+                        "partition": str(each.outcome.delivery.assigned.key),
+                    },
                 )
 
     def _say_stuck(self, error: Aborted, failures: int) -> None:
@@ -364,8 +393,10 @@ class Settler:
 
 
 def _commit_span(settled: Sequence[Outcome], group: str) -> Span | None:
+    if not tracing.has_tracer():
+        return None
     traceparents = [traceparent_of(outcome) for outcome in settled]
     if not any(traceparents):
         return None
-    topics = {assigned_of(outcome).topic for outcome in settled}
+    topics = {outcome.delivery.assigned.topic for outcome in settled}
     return tracing.start_commit(traceparents, group=group, topic=topics.pop() if len(topics) == 1 else "")

@@ -109,8 +109,20 @@ class PartitionTracker:
 
     def finished_many(self, offsets: Iterable[int]) -> None:
         """The records at these offsets are settled; see `finished`."""
+        if self._awaited:
+            for offset in offsets:
+                self.finished(offset)
+            return
+        outstanding, highest = self._outstanding, self._highest_finished
         for offset in offsets:
-            self.finished(offset)
+            try:
+                del outstanding[offset]
+            except KeyError:
+                raise InvariantBroken(f"offset {offset} is finished but is not outstanding") from None
+            if offset > highest:
+                highest = offset
+        self._highest_finished = highest
+        self.version += 1
 
     def reached_end(self, end: int) -> None:
         """All that exists below `end`, the position after the last record, was delivered (partition EOF)."""

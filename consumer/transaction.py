@@ -201,17 +201,17 @@ class TransactionalProducer:
             raise ProducerGivenUp(f"a call to Kafka does not return: {lost}") from lost
 
     def _produce(self, index: int, record: Record) -> None:
-        arguments: dict[str, Any] = {"headers": list(record.headers)} if record.headers else {}
-        if record.partition >= 0:
-            arguments["partition"] = record.partition
+        headers = record.headers
         while True:
             try:
                 self._producer.produce(
                     record.topic,
                     record.value,
                     record.key,
+                    # -1, which is what a record has that is for any, lets the partitioner choose.
+                    partition=record.partition,
                     on_delivery=partial(self._delivered, index, record.topic),
-                    **arguments,
+                    headers=headers if isinstance(headers, list) else list(headers),
                 )
                 return
             except BufferError:

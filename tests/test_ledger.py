@@ -46,25 +46,25 @@ def test_an_assignment_is_committed_once_at_its_beginning_so_that_its_owner_is_k
 
 def test_what_is_finished_in_order_moves_the_watermark() -> None:
     books = ledger([0, 2, 5])
-    books.finished(P5, 0)
-    books.finished(P5, 2)
+    books.finished(P5, [0])
+    books.finished(P5, [2])
     assert commit(books)[P5].watermark == 5
 
 
 def test_what_is_finished_out_of_order_is_in_the_map() -> None:
     books = ledger([0, 1, 2, 3])
-    books.finished(P5, 1)
-    books.finished(P5, 3)
+    books.finished(P5, [1])
+    books.finished(P5, [3])
     known = commit(books)[P5]
     assert (known.watermark, known.unfinished, known.highest_finished) == (0, (0, 2), 3)
 
 
 def test_the_end_of_a_partition_is_committed_when_nothing_is_open() -> None:
     books = ledger([0, 1])
-    books.finished(P5, 0)
+    books.finished(P5, [0])
     books.reached_end(P5, 9)
     assert commit(books)[P5].watermark == 1
-    books.finished(P5, 1)
+    books.finished(P5, [1])
     assert commit(books)[P5].watermark == 9
 
 
@@ -88,7 +88,7 @@ def test_an_owner_that_leaves_before_the_suspects_are_settled_leaves_them_as_it_
     found = OffsetMap(0, -1, (), {1: 1})
     books = ledger([0, 1], end=2, restored=found)
     books.record_losses(P5, {0: 1, 1: 2})
-    books.finished(P5, 0)
+    books.finished(P5, [0])
     books.leave([P5])
     left = commit(books)[P5]
     assert (left.watermark, left.clean, left.losses) == (1, False, {1: 1}), "it did not die, so its count is taken back"
@@ -109,7 +109,7 @@ def test_losses_are_committed_until_their_record_is_finished() -> None:
     books = ledger([0, 1])
     assert books.record_losses(P5, {0: 1, 1: 2})
     assert commit(books)[P5].losses == {0: 1, 1: 2}
-    books.finished(P5, 0)
+    books.finished(P5, [0])
     assert commit(books)[P5].losses == {1: 2}
 
 
@@ -122,7 +122,7 @@ def test_offsets_apart_are_open_in_the_map_that_is_committed() -> None:
     """A batch is halved to find what Kafka refuses: the other half is finished, and in no transaction yet."""
     books = ledger([0, 1, 2, 3])
     for offset in range(4):
-        books.finished(P5, offset)
+        books.finished(P5, [offset])
     known = commit(books, apart=[2, 3])[P5]
     assert known.watermark == 2
     assert [known.finished(offset) for offset in range(4)] == [True, True, False, False]
@@ -132,14 +132,14 @@ def test_offsets_apart_are_open_in_the_map_that_is_committed() -> None:
 def test_an_offset_apart_below_the_watermark_holds_it_back() -> None:
     books = ledger([0, 1, 2, 3])
     for offset in range(4):
-        books.finished(P5, offset)
+        books.finished(P5, [offset])
     known = commit(books, apart=[0])[P5]
     assert (known.watermark, known.unfinished, known.highest_finished) == (0, (0,), 3)
 
 
 def test_an_offset_apart_holds_back_an_end_that_was_reached() -> None:
     books = ledger([0])
-    books.finished(P5, 0)
+    books.finished(P5, [0])
     books.reached_end(P5, 9)
     assert commit(books, apart=[0])[P5].watermark == 0
     assert commit(books)[P5].watermark == 9
@@ -149,7 +149,7 @@ def test_progress_starts_where_the_assignment_does() -> None:
     """From 0 it would look as if the map spanned the whole log, and a busy partition would be paused for it."""
     books = ledger([5_000_000], start=5_000_000)
     assert books.progress()[P5] == Progress(5_000_000, 0)
-    books.finished(P5, 5_000_000)
+    books.finished(P5, [5_000_000])
     assert books.progress()[P5] == Progress(5_000_000, 1), "what is not committed yet is no progress of the watermark"
     commit(books)
     assert books.progress()[P5] == Progress(5_000_001, 1)
@@ -184,7 +184,7 @@ def test_a_map_never_calls_finished_what_is_in_no_transaction(steps: list[tuple[
                 position = offsets[-1] + 1
             case "finish" if outstanding:
                 offset = outstanding.pop(number % len(outstanding))
-                books.finished(P5, offset)
+                books.finished(P5, [offset])
                 waiting.append(offset)
             case "end":
                 position += number % 3

@@ -57,7 +57,8 @@ def test_utilisation_is_the_busy_share_of_the_slots_since_it_was_last_asked() ->
 
 def test_a_batch_is_busy_in_one_slot_and_each_of_its_tasks_counts() -> None:
     meter = Meter(4, {"send"})
-    meter.batch_started("send", 3, NOW_MS)
+    meter.started(NOW_MS)
+    meter.batch_started("send", 3)
     assert meter.utilisation(NOW_MS + 1_000) == 0.25
     meter.batch_ended([completed(), completed(), retrying(attempt=2)], NOW_MS + 1_500)
     assert meter.utilisation(NOW_MS + 2_000) == 0.125

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from worker_parts import NAMES, NOW_MS, P5, delivery, task
 
-from fairlane.consumer.delivery import Assigned, Delivery, RawRecord
+from fairlane.consumer.delivery import Assigned, Delivery, Unreadable
 from fairlane.consumer.outcome import (
     Completed,
     Dead,
@@ -78,7 +78,7 @@ def dead(**fields: Any) -> Dead:
     return Dead(delivery(**fields), STARTED_MS, NOW_MS, "max_attempts", ERROR)
 
 
-MALFORMED = Malformed(P5, 7, RawRecord(b"k", b"\xff", (("x", b"y"),)), "no JSON", NOW_MS)
+MALFORMED = Malformed(Unreadable(P5, 7, b"k", b"\xff", (("x", b"y"),)), "no JSON", NOW_MS)
 
 
 def test_a_completed_attempt_writes_its_result_to_the_status_topic() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from worker_parts import NAMES, NOW_MS, P5, completed, delivery, lease_of, task
 
-from fairlane.consumer.delivery import Assigned, RawRecord
+from fairlane.consumer.delivery import Assigned, Unreadable
 from fairlane.consumer.outcome import (
     Completed,
     Dead,
@@ -116,7 +116,7 @@ def with_outbox(topic: str) -> Completed:
 
 RETRYING = Retrying(delivery(), NOW_MS - 10, NOW_MS, task(attempt=2), ErrorInfo("OSError", "no route"))
 DEAD = Dead(delivery(), NOW_MS - 10, NOW_MS, "fatal", ErrorInfo("ValueError", "bad", "traceback"))
-MALFORMED = Malformed(P5, 7, RawRecord(None, b"\xff", ()), "no JSON", NOW_MS)
+MALFORMED = Malformed(Unreadable(P5, 7, None, b"\xff", ()), "no JSON", NOW_MS)
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_records_and_offsets_are_written_together() -> None:
     assert inner.calls == ["begin", "produce", "produce", "offsets", "commit"]
     assert inner.offsets == [([("shop.p5", 0, 8, "map")], "metadata")]
     assert inner.produced == [
-        (("shop.status", b"1", b"a"), {}),
+        (("shop.status", b"1", b"a"), {"headers": [], "partition": -1}),
         (("shop.replies", b"2", b"b"), {"headers": [("h", b"v")], "partition": 3}),
     ]
 

@@ -6,7 +6,7 @@ order of fields and spaces reach the handler as the producer wrote them.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -15,7 +15,7 @@ from fairlane.topics.errors import MalformedRecord
 JSON: Final = "application/json"
 
 
-class Said(NamedTuple):
+class Said(msgspec.Struct, frozen=True, gc=False):
     """What a value says of its task; "" where it says nothing."""
 
     type: str

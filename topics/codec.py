@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 import pydantic
-from pydantic_core import ErrorDetails, PydanticSerializationError, to_jsonable_python
+from pydantic_core import ErrorDetails, PydanticSerializationError, SchemaSerializer, to_jsonable_python
 
 from fairlane.topics.errors import UsageError
 
@@ -49,19 +49,21 @@ class Codec(Protocol):
 
 
 class PydanticCodec:
-    """pydantic's view of a type: lax, names by alias.
+    """pydantic's view of a type: lax, names by alias."""
 
-    `only_set`, for a model of arguments: those that were not given are left to the defaults of whoever loads it.
-    """
-
-    def __init__(self, adapter: pydantic.TypeAdapter[Any], *, only_set: bool) -> None:
+    def __init__(self, adapter: pydantic.TypeAdapter[Any]) -> None:
         self._adapter = adapter
-        self._only_set = only_set
+        # Without the adapter's own layer, which looks at a dozen options that are not used here.
+        self._validate_json = adapter.validator.validate_json
+        self._to_json = adapter.serializer.to_json
+        if adapter.core_schema["type"] == "typed-dict":
+            # pydantic 2.14 serialises a TypedDict as if it had no config of its own.
+            self._to_json = SchemaSerializer(adapter.core_schema, adapter.core_schema.get("config")).to_json
 
     def load(self, data: bytes) -> Any:
         """The value. Raises Unfit."""
         try:
-            return self._adapter.validate_json(data)
+            return self._validate_json(data)
         except pydantic.ValidationError as error:
             raise _unfit(error) from None
 
@@ -69,9 +71,8 @@ class PydanticCodec:
         """JSON of a value, checked. Raises Unfit."""
         try:
             valid = self._adapter.validate_python(value)
-            include = valid.model_fields_set if self._only_set else None
             # An instance is taken as it is; a field with a value of a wrong type shows up here, as a warning.
-            return self._adapter.dump_json(valid, include=include, by_alias=True, round_trip=True, warnings="error")
+            return self._to_json(valid, by_alias=True, round_trip=True, warnings="error")
         except pydantic.ValidationError as error:
             raise _unfit(error) from None
         except PydanticSerializationError as error:
@@ -101,8 +102,8 @@ class MsgspecCodec:
         return data
 
 
-def codec_of(of: Any, *, only_set: bool = False) -> Codec:
-    """The codec of a type; `only_set` as in PydanticCodec.
+def codec_of(of: Any) -> Codec:
+    """The codec of a type.
 
     Raises:
         UsageError: neither pydantic nor msgspec can make JSON of it; the problem says so, the caller says of what.
@@ -116,7 +117,7 @@ def codec_of(of: Any, *, only_set: bool = False) -> Codec:
         return _msgspec(of, unless=_first_line(error))
     if not adapter.pydantic_complete:
         raise UsageError(f"{_name(of)} refers to a name that is not defined yet", "Define it before the task")
-    return PydanticCodec(adapter, only_set=only_set)
+    return PydanticCodec(adapter)
 
 
 def _adapter(of: Any) -> pydantic.TypeAdapter[Any]:

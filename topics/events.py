@@ -41,10 +41,9 @@ class ErrorInfo(msgspec.Struct, frozen=True):
     traceback: str = ""
 
 
-class StatusEvent(msgspec.Struct, frozen=True, kw_only=True):
+class StatusEvent(msgspec.Struct, frozen=True, gc=False, tag_field="v", tag=1):
     """The newest that is known of a task; key of the record is the task's id. Times are Unix ms, 0 is unknown."""
 
-    v: int = 1
     id: str
     type: str
     state: State
@@ -158,10 +157,9 @@ def encode(event: StatusEvent | Heartbeat) -> bytes:
 def decode_status(value: bytes) -> StatusEvent | None:
     """The event, or None where the bytes are no status event of a version that is known (anybody can write a topic)."""
     try:
-        event = _status_decoder.decode(value)
+        return _status_decoder.decode(value)
     except (msgspec.DecodeError, msgspec.ValidationError):
         return None
-    return event if event.v == 1 else None
 
 
 def decode_heartbeat(value: bytes) -> Heartbeat | None:

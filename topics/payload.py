@@ -19,10 +19,11 @@ import inspect
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NotRequired
 
 import msgspec
 import pydantic
+from typing_extensions import TypedDict
 
 from fairlane.topics.codec import BASE64, Codec, PydanticCodec, Unfit, codec_of, dump_any, load_any
 from fairlane.topics.errors import InvalidPayload, InvalidResult, PayloadError, UsageError
@@ -241,21 +242,17 @@ class _NamedArguments:
         self._parameters = parameters
         self._names = [parameter.name for parameter in parameters if parameter.kind in _POSITIONAL]
         self._first = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY]
-        # A parameter may be called `json`, `copy` or `_x`, a field of a pydantic model may not: so it is an alias.
         self._names_of = {f"p{number}": parameter.name for number, parameter in enumerate(parameters)}
-        fields: dict[str, Any] = {}
-        for field, parameter in zip(self._names_of, parameters, strict=True):
-            default = ... if parameter.default is inspect.Parameter.empty else None
-            fields[field] = (types[parameter.name], pydantic.Field(default, alias=parameter.name))
-        self._codec: Codec
         try:
-            model = pydantic.create_model("Payload", __config__=_ARGUMENTS, **fields)
-            self._codec = codec_of(model, only_set=True)
-        except (pydantic.errors.PydanticUserError, UsageError):
+            self._codec = codec_of(_arguments_type(parameters, types))
+        except UsageError:
             for parameter in parameters:
                 _codec(task, parameter.name, types[parameter.name])
-            self._codec = _struct_codec(parameters, types)
+            raise
         self._is_pydantic = isinstance(self._codec, PydanticCodec)
+        if not self._is_pydantic:
+            # As a TypedDict msgspec would take any other field too.
+            self._codec = _struct_codec(parameters, types)
 
     def dump(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
         if len(args) > len(self._names):
@@ -270,8 +267,7 @@ class _NamedArguments:
     def load(self, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         fields = self._codec.load(payload or b"{}")
         if self._is_pydantic:
-            is_set = fields.model_fields_set
-            given = {name: getattr(fields, field) for field, name in self._names_of.items() if field in is_set}
+            given = fields
         else:
             values = ((name, getattr(fields, field)) for field, name in self._names_of.items())
             given = {name: value for name, value in values if value is not msgspec.UNSET}
@@ -279,6 +275,20 @@ class _NamedArguments:
             return (), given
         first = tuple(given.pop(p.name, p.default) for p in self._parameters if p.name in self._first)
         return first, given
+
+
+def _arguments_type(parameters: Sequence[inspect.Parameter], types: Mapping[str, Any]) -> Any:
+    """The object as a TypedDict: what was not given is not there, and a parameter may have any name."""
+    fields = {
+        parameter.name: types[parameter.name]
+        if parameter.default is inspect.Parameter.empty
+        else NotRequired[types[parameter.name]]
+        for parameter in parameters
+    }
+    make: Any = TypedDict
+    payload = make("Payload", fields)
+    payload.__pydantic_config__ = _ARGUMENTS
+    return payload
 
 
 def _struct_codec(parameters: Sequence[inspect.Parameter], types: Mapping[str, Any]) -> Codec:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final
 
@@ -84,6 +85,16 @@ def _matching(pattern: re.Pattern[str], found: Mapping[str, bytes | None], name:
     if not pattern.fullmatch(text):
         raise MalformedRecord(f"{name} is {text[:100]!r}, not {form}")
     return text
+
+
+@lru_cache(maxsize=1_024)
+def check_lane(lane: bytes | None, priority: bytes | None) -> None:
+    """Check the two headers that say where a record belongs, for one of which nothing else is asked.
+
+    Raises:
+        MalformedRecord: a value is not of its header's form; the problem names the header.
+    """
+    read({"fairlane-lane": lane, "fairlane-priority": priority})
 
 
 def numbers(task: Task) -> list[tuple[str, bytes]]:

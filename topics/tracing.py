@@ -42,6 +42,7 @@ __all__ = [
     "create",
     "end_commit",
     "end_send",
+    "has_tracer",
     "is_sampled",
     "may_trace",
     "process",
@@ -55,6 +56,11 @@ __all__ = [
 
 MAX_LINKS: Final = 128
 """Links of the span of a commit or a batch; the SDK's own limit by default (OTEL_SPAN_LINK_COUNT_LIMIT)."""
+
+
+def has_tracer() -> bool:
+    """Whether spans can be recorded here at all."""
+    return spans.tracer() is not None
 
 
 def may_trace() -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -35,6 +36,7 @@ _STRUCTURED: Final = "application/cloudevents"
 _EVENT_NAMES: Final = frozenset({"ce_specversion", "ce_type", "ce_id", "ce_source"})
 _TRACE_NAMES: Final = (("traceparent", "tracestate"), ("ce_traceparent", "ce_tracestate"))
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_OF_A_LANE: Final = frozenset({"fairlane-lane", "fairlane-priority"})
 _EVENT_HEADERS: Final = frozenset(header.name for header in EVENT)
 _DEFAULT_SOURCE: Final = b"fairlane"
 _LAST_TIME_MS: Final = 253_402_300_799_999
@@ -74,19 +76,19 @@ def decode(
     foreign = tuple(headers) if headers else ()
     own: dict[str, Any] = {}
     if not OWN.isdisjoint(found):
-        own = _own(found, in_lane=lane is not None)
         foreign = tuple([header for header in foreign if header[0] not in OWN])
+        if lane is None or not _says_only_its_lane(found):
+            own = _own(found, in_lane=lane is not None)
     if lane is None and "lane" not in own:
         raise MalformedRecord("fairlane-lane is missing: a record in a tier has to name its lane")
     form, said = _say(found, value, default_type)
     origin = own.get("origin") or Origin(topic, partition, offset)
     task_id = said.id or str(origin)
-    _check_name(said.type, "type")
     _check_name(task_id, "id")
     traceparent, tracestate = _trace(found, said)
     task = Task(
         id=task_id,
-        type=said.type,
+        type=_name_of_type(said.type),
         payload=said.payload,
         content_type=said.content_type,
         priority=priority,
@@ -111,6 +113,15 @@ def decode(
     return replace(task, **own) if own else task
 
 
+def _says_only_its_lane(found: Mapping[str, bytes | None]) -> bool:
+    """Whether all that it says of itself is the lane that it was read from: most records of our own producers."""
+    said = OWN & found.keys()
+    if not said <= _OF_A_LANE:
+        return False
+    task_headers.check_lane(found.get("fairlane-lane", b"_"), found.get("fairlane-priority", b"0"))
+    return True
+
+
 def _own(found: Mapping[str, bytes | None], *, in_lane: bool) -> dict[str, Any]:
     """The fields that fairlane's own headers give, without those of which the record says more itself."""
     own = task_headers.read(found)
@@ -124,13 +135,15 @@ def _own(found: Mapping[str, bytes | None], *, in_lane: bool) -> dict[str, Any]:
 
 def _say(found: Mapping[str, bytes | None], value: bytes, default_type: str | None) -> tuple[Form, Said]:
     """In which form the record says that it is a task, and what it says."""
-    content_type = text_of(found, "content-type")
+    raw = found.get("content-type")
+    content_type = _text("content-type", raw) if raw else ""
     if "fairlane-type" in found:
         return "raw", _binary(found, text_of(found, "fairlane-type"), value, content_type)
     if content_type[:23].lower() == _STRUCTURED:
         return "structured", read_structured(value, content_type)
-    if found.get("ce_type"):
-        return "binary", _binary(found, text_of(found, "ce_type"), value, content_type)
+    task_type = found.get("ce_type")
+    if task_type:
+        return "binary", _binary(found, _text("ce_type", task_type), value, content_type)
     is_event = not _EVENT_NAMES.isdisjoint(found)
     if default_type is not None:
         bare = None if is_event else read_bare_only(value)
@@ -145,13 +158,26 @@ def _binary(found: Mapping[str, bytes | None], task_type: str, value: bytes, con
     version = get("ce_specversion")
     if version and version != b"1.0":
         raise MalformedRecord(f"ce_specversion is {version[:30]!r}, not 1.0")
+    source = get("ce_source")
     try:
-        task_id, source = (get("ce_id") or b"").decode(), (get("ce_source") or b"").decode()
-        time = (get("ce_time") or b"").decode()
+        task_id, time = (get("ce_id") or b"").decode(), (get("ce_time") or b"").decode()
     except UnicodeDecodeError:
         # One by one, which names the one that is no text.
-        task_id, source, time = (text_of(found, name) for name in ("ce_id", "ce_source", "ce_time"))
-    return Said(task_type, value, task_id, source, time, content_type or JSON)
+        task_id, time = text_of(found, "ce_id"), text_of(found, "ce_time")
+    return Said(task_type, value, task_id, _text("ce_source", source) if source else "", time, content_type or JSON)
+
+
+@lru_cache(maxsize=1_024)
+def _text(name: str, raw: bytes) -> str:
+    """A header that says the same on many records, as text."""
+    return text_of({name: raw}, name)
+
+
+@lru_cache(maxsize=1_024)
+def _name_of_type(text: str) -> str:
+    """The type, checked; one object for all that are equal."""
+    _check_name(text, "type")
+    return text
 
 
 def _check_name(text: str, name: str) -> None:
@@ -187,7 +213,8 @@ def encode(task: Task) -> list[tuple[str, bytes]]:
         ("ce_source", task.source.encode() or _DEFAULT_SOURCE),
         ("ce_type", task.type.encode()),
     ]
-    if 0 < task.enqueued_ms <= _LAST_TIME_MS:
+    has_time = 0 < task.enqueued_ms <= _LAST_TIME_MS
+    if has_time:
         headers.append(("ce_time", rfc3339.format_ms(task.enqueued_ms).encode()))
     if task.key and _is_text(task.key):
         headers.append(("ce_partitionkey", task.key))
@@ -202,7 +229,7 @@ def encode(task: Task) -> list[tuple[str, bytes]]:
         headers.append(("fairlane-lane", task.lane.encode()))
     if task.reply_to:
         headers.append(("fairlane-reply-to", task.reply_to.encode()))
-    headers += task_headers.numbers(task)
+    headers += task_headers.numbers(task if not has_time else replace(task, enqueued_ms=0))
     if task.headers:
         written = {name for name, _ in headers} | _EVENT_HEADERS | OWN
         headers += [(name, value or b"") for name, value in task.headers if name not in written]
