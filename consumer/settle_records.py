@@ -183,7 +183,7 @@ class Settles:
         delivery = outcome.delivery
         task = delivery.kept
         headers = letters.dead_letter(
-            task.headers,
+            wire.producers_headers(task),
             task=task,
             reason=reason,
             error=_cut(error, thrift),

@@ -11,32 +11,17 @@ from typing import Final
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
-_OUR_LENGTH: Final = 24
 
 
+@lru_cache(maxsize=1_024)
 def parse_ms(text: str) -> int | None:
     """Unix milliseconds of an RFC 3339 time, cut below the millisecond; None where it is none or before 1970."""
-    if len(text) == _OUR_LENGTH and text[19] == "." and text[23] == "Z":
-        # The form that `format_ms` writes: of many records of one second only the milliseconds differ.
-        second_ms, rest = _second_ms(text[:19]), text[20:23]
-        if second_ms is not None and rest.isdigit() and rest.isascii():
-            return second_ms + int(rest)
-    return _parse_ms(text)
-
-
-def _parse_ms(text: str) -> int | None:
     try:
         moment = datetime.fromisoformat(text)
         ms = (moment - _EPOCH) // _MS
     except (ValueError, TypeError, OverflowError):
         return None
     return ms if ms >= 0 else None
-
-
-@lru_cache(maxsize=256)
-def _second_ms(text: str) -> int | None:
-    is_plain = (text[4:5], text[7:8], text[10:11], text[13:14], text[16:17]) == ("-", "-", "T", ":", ":")
-    return _parse_ms(text + "Z") if is_plain else None
 
 
 @lru_cache(maxsize=64)

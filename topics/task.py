@@ -13,9 +13,10 @@ import msgspec
 
 from fairlane.topics.errors import MalformedRecord
 
-Form = Literal["binary", "structured", "bare", "raw"]
-"""How a record says that it is a task: CloudEvents in binary or structured mode, bare JSON, or not at all (`raw`: the
-lane's default type made it one)."""
+Form = Literal["ours", "binary", "structured", "bare", "raw"]
+"""How a record says that it is a task: CloudEvents in binary mode just as our own producers write them (`ours`: then no
+headers are kept, since they follow from the other fields), or with any headers, or in structured mode, bare JSON, or
+not at all (`raw`: the lane's default type made it one)."""
 
 _ORIGIN: Final = re.compile(r"([a-zA-Z0-9._-]{1,249})/([0-9]{1,10})/([0-9]{1,19})")
 
@@ -76,7 +77,8 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         key: key of its record.
         form: how its record says that it is a task.
         value: value of its record, byte for byte (in structured and bare form the payload is a part of it).
-        headers: headers of its record in order, without fairlane's own; they are written again at every hop.
+        headers: headers of its record in order, without fairlane's own; they are written again at every hop. None are
+            here where the form is `ours`.
     """
 
     id: str

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from fairlane.topics import rfc3339, task_headers
+from fairlane.topics import new_record, rfc3339, task_headers
 from fairlane.topics.bodies import JSON, Said, read_bare, read_bare_only, read_structured
 from fairlane.topics.errors import MalformedRecord
 from fairlane.topics.headers import EVENT, MAX_NAME, OWN, Headers
@@ -30,16 +30,13 @@ from fairlane.topics.names import DEFAULT_LEVEL
 from fairlane.topics.task import Form, Origin, Task
 from fairlane.topics.task_headers import TRACEPARENT, text_of
 
-__all__ = ["Headers", "dead_letter", "decode", "encode", "hop", "replay"]
+__all__ = ["Headers", "dead_letter", "decode", "encode", "hop", "producers_headers", "replay"]
 
-_STRUCTURED: Final = "application/cloudevents"
 _EVENT_NAMES: Final = frozenset({"ce_specversion", "ce_type", "ce_id", "ce_source"})
 _TRACE_NAMES: Final = (("traceparent", "tracestate"), ("ce_traceparent", "ce_tracestate"))
+_TRACES: Final = frozenset(name for name, _ in _TRACE_NAMES)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_OF_A_LANE: Final = frozenset({"fairlane-lane", "fairlane-priority"})
 _EVENT_HEADERS: Final = frozenset(header.name for header in EVENT)
-_DEFAULT_SOURCE: Final = b"fairlane"
-_LAST_TIME_MS: Final = 253_402_300_799_999
 
 
 def decode(
@@ -72,20 +69,24 @@ def decode(
     Raises:
         MalformedRecord: it is no task; the problem says why.
     """
+    if headers and lane is not None:
+        ours = new_record.read(topic, partition, offset, key, value, headers, lane=lane, priority=priority)
+        if ours is not None:
+            return ours
     found = dict(headers) if headers else {}
     foreign = tuple(headers) if headers else ()
     own: dict[str, Any] = {}
     if not OWN.isdisjoint(found):
+        own = _own(found, in_lane=lane is not None)
         foreign = tuple([header for header in foreign if header[0] not in OWN])
-        if lane is None or not _says_only_its_lane(found):
-            own = _own(found, in_lane=lane is not None)
     if lane is None and "lane" not in own:
         raise MalformedRecord("fairlane-lane is missing: a record in a tier has to name its lane")
     form, said = _say(found, value, default_type)
     origin = own.get("origin") or Origin(topic, partition, offset)
     task_id = said.id or str(origin)
-    _check_name(task_id, "id")
-    traceparent, tracestate = _trace(found, said)
+    if not (0 < len(task_id) <= MAX_NAME and task_id.isascii() and task_id.isprintable()):
+        _check_name(task_id, "id")
+    traceparent, tracestate = _trace(found, said) if said.traceparent or not _TRACES.isdisjoint(found) else ("", "")
     task = Task(
         id=task_id,
         type=_name_of_type(said.type),
@@ -104,22 +105,15 @@ def decode(
         value=value,
         headers=foreign,
     )
+    if not own:
+        return task
     if "traceparent" in own:
         if traceparent:
             del own["traceparent"]
         else:
             own["own_trace"] = True
     # Most records are new and have none: giving `**own` to Task would cost all of them 0.4 µs.
-    return replace(task, **own) if own else task
-
-
-def _says_only_its_lane(found: Mapping[str, bytes | None]) -> bool:
-    """Whether all that it says of itself is the lane that it was read from: most records of our own producers."""
-    said = OWN & found.keys()
-    if not said <= _OF_A_LANE:
-        return False
-    task_headers.check_lane(found.get("fairlane-lane", b"_"), found.get("fairlane-priority", b"0"))
-    return True
+    return replace(task, **own)
 
 
 def _own(found: Mapping[str, bytes | None], *, in_lane: bool) -> dict[str, Any]:
@@ -139,7 +133,7 @@ def _say(found: Mapping[str, bytes | None], value: bytes, default_type: str | No
     content_type = _text("content-type", raw) if raw else ""
     if "fairlane-type" in found:
         return "raw", _binary(found, text_of(found, "fairlane-type"), value, content_type)
-    if content_type[:23].lower() == _STRUCTURED:
+    if content_type[:23].lower() == new_record.STRUCTURED:
         return "structured", read_structured(value, content_type)
     task_type = found.get("ce_type")
     if task_type:
@@ -158,13 +152,16 @@ def _binary(found: Mapping[str, bytes | None], task_type: str, value: bytes, con
     version = get("ce_specversion")
     if version and version != b"1.0":
         raise MalformedRecord(f"ce_specversion is {version[:30]!r}, not 1.0")
-    source = get("ce_source")
-    try:
-        task_id, time = (get("ce_id") or b"").decode(), (get("ce_time") or b"").decode()
-    except UnicodeDecodeError:
-        # One by one, which names the one that is no text.
-        task_id, time = text_of(found, "ce_id"), text_of(found, "ce_time")
-    return Said(task_type, value, task_id, _text("ce_source", source) if source else "", time, content_type or JSON)
+    source, time = get("ce_source"), get("ce_time")
+    return Said(
+        task_type,
+        value,
+        text_of(found, "ce_id"),
+        _text("ce_source", source) if source else "",
+        # Of many tasks that are enqueued together, many are so in the same millisecond.
+        _text("ce_time", time) if time else "",
+        content_type or JSON,
+    )
 
 
 @lru_cache(maxsize=1_024)
@@ -207,29 +204,16 @@ def encode(task: Task) -> list[tuple[str, bytes]]:
 
     The task's `headers` (baggage of a middleware, say) come after, except those that are written from its fields.
     """
-    headers = [
-        ("ce_specversion", b"1.0"),
-        ("ce_id", task.id.encode()),
-        ("ce_source", task.source.encode() or _DEFAULT_SOURCE),
-        ("ce_type", task.type.encode()),
-    ]
-    has_time = 0 < task.enqueued_ms <= _LAST_TIME_MS
-    if has_time:
-        headers.append(("ce_time", rfc3339.format_ms(task.enqueued_ms).encode()))
-    if task.key and _is_text(task.key):
-        headers.append(("ce_partitionkey", task.key))
-    headers.append(("content-type", task.content_type.encode()))
-    if task.traceparent:
-        headers.append(("traceparent", task.traceparent.encode()))
-        if task.tracestate:
-            headers.append(("tracestate", task.tracestate.encode()))
+    headers = new_record.headers_of(task)
     if task.priority != DEFAULT_LEVEL:
         headers.append(("fairlane-priority", b"%d" % task.priority))
     if task.lane:
         headers.append(("fairlane-lane", task.lane.encode()))
     if task.reply_to:
         headers.append(("fairlane-reply-to", task.reply_to.encode()))
-    headers += task_headers.numbers(task if not has_time else replace(task, enqueued_ms=0))
+    # `ce_time` says when it was enqueued, where it can.
+    has_time = 0 < task.enqueued_ms <= new_record.LAST_TIME_MS
+    headers += task_headers.numbers(replace(task, enqueued_ms=0) if has_time else task)
     if task.headers:
         written = {name for name, _ in headers} | _EVENT_HEADERS | OWN
         headers += [(name, value or b"") for name, value in task.headers if name not in written]
@@ -241,12 +225,9 @@ def hop(task: Task) -> list[tuple[str, bytes | None]]:
 
     The task is one that `decode` gave, perhaps changed: its key and value go with these headers.
     """
-    return [*task.headers, *task_headers.write(task)]
+    return [*producers_headers(task), *task_headers.write(task)]
 
 
-def _is_text(key: bytes) -> bool:
-    try:
-        key.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def producers_headers(task: Task) -> Headers:
+    """What the producer wrote on the record that `decode` gave the task of: all headers but fairlane's own."""
+    return new_record.headers_of(task) if task.form == "ours" else task.headers
