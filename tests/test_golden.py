@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from records import ID, PAYLOAD, read_from_tier
 from records import read as read_record
 
-from fairlane.topics import rfc3339, wire
+from fairlane.topics import new_record, rfc3339, wire
 from fairlane.topics.errors import MalformedRecord
 from fairlane.topics.events import ErrorInfo
 from fairlane.topics.task import Task
@@ -72,7 +72,7 @@ def test_there_is_a_golden_file_for_every_form_and_every_kind_of_hop() -> None:
 def as_cloudevent(mode: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes | None]]) -> CloudEvent:
     """What the cloudevents package reads; it has no null headers, no other header names, and takes the key as text."""
     event_headers = {name: text for name, text in headers if text and name.startswith(("ce_", "content-type"))}
-    text_key = key if key and wire._is_text(key) else None
+    text_key = key if key and new_record._is_text(key) else None
     message = kafka.KafkaMessage(headers=event_headers, key=text_key, value=value)
     reader = kafka.from_structured if mode == "structured" else kafka.from_binary
     event = reader(message, JSONFormat())
