@@ -132,6 +132,8 @@ def test_a_payload_that_does_not_fit_is_dead_or_waits_as_the_handler_says() -> N
     assert waiting.task.attempt == 1
 
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
 class Picky(pydantic.BaseModel):
     x: int
 
@@ -155,7 +157,7 @@ def test_a_failure_around_the_handler_has_an_outcome_too(monkeypatch: pytest.Mon
         raise RuntimeError("a span processor of somebody's")
 
     monkeypatch.setattr(tracing, "process", broken)
-    assert error_of(Bench(never).run()) == "RuntimeError"
+    assert error_of(Bench(never).run(traceparent=TRACE)) == "RuntimeError"
 
 
 def test_a_failure_around_a_handler_that_is_through_changes_nothing_about_what_it_did(
@@ -166,7 +168,7 @@ def test_a_failure_around_a_handler_that_is_through_changes_nothing_about_what_i
             raise RuntimeError("a span processor of somebody's")
 
     monkeypatch.setattr(tracing, "process", lambda *_, **__: Broken(None, None, None))
-    assert completed(Bench(add).run(payload=b'{"a": 1}')).result == b"2"
+    assert completed(Bench(add).run(payload=b'{"a": 1}', traceparent=TRACE)).result == b"2"
 
 
 # How it may fail.
