@@ -15,18 +15,17 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from opentelemetry.trace import Span
-
+from fairlane.consumer import settle_reports
 from fairlane.consumer.assignment import Lease
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Assigned
 from fairlane.consumer.ledger import Ledger, OffsetToCommit, Progress
 from fairlane.consumer.linger import Linger
-from fairlane.consumer.outcome import OUTCOMES, Outcome, size_of, traceparent_of
+from fairlane.consumer.outcome import OUTCOMES, Outcome, size_of
 from fairlane.consumer.retry import AttemptsMax
 from fairlane.consumer.settle_meter import SettleMeter
 from fairlane.consumer.settle_records import Record, Settles
-from fairlane.consumer.settlement import Refusal, Settling, halves, is_lost_for_good, spared, still_ours
+from fairlane.consumer.settlement import Settling, halves, spared, still_ours
 from fairlane.consumer.to_settler import Closing, Delivered, Dropped, Message, Opened, ReachedEnd, RecordLosses, Stop
 from fairlane.consumer.transaction import Aborted, ProducerGivenUp, TransactionalProducer
 from fairlane.topics import tracing
@@ -285,7 +284,7 @@ class Settler:
                     refusals = error.late
                 mended = spared(batch, refusals, self._own, self._config.names)
                 if mended is not None:
-                    self._tell_refusals(mended, refusals)
+                    settle_reports.refused(mended, refusals)
                     batch = mended
                     continue
                 if failures >= BISECT_AFTER and len(batch) > 1 and not error.refusals:
@@ -293,7 +292,7 @@ class Settler:
                     self._settle_until_done(first, [*apart, *second])
                     self._settle_until_done(second, apart)
                     return
-                self._say_stuck(error, failures)
+                settle_reports.stuck(error, failures, self._config.queue)
                 self._ending.wait(min(STUCK_BACKOFF_S, 0.05 * failures))
                 if self._ending.is_set():
                     raise ProducerGivenUp("ending") from error
@@ -336,7 +335,7 @@ class Settler:
         settled: Sequence[Outcome],
     ) -> None:
         assert self._producer is not None
-        span = _commit_span(settled, self._config.names.group)
+        span = settle_reports.commit_span(settled, self._config.names.group)
         try:
             self._producer.run(records, offsets, lease)
         except Exception as error:
@@ -359,44 +358,3 @@ class Settler:
         if stale and not lease.holds(settling.outcome.delivery.assigned):
             return ()
         return self._settles.records(settling)
-
-    def _tell_refusals(self, batch: Sequence[Settling], refusals: Sequence[Refusal]) -> None:
-        for refusal in refusals:
-            each = batch[refusal.outcome]
-            _logger.warning(
-                "Kafka refused a record of a task on topic %s: %s",
-                refusal.topic,
-                refusal.code,
-                extra={"offset": each.outcome.delivery.offset, "partition": str(each.outcome.delivery.assigned.key)},
-            )
-            if is_lost_for_good(each):
-                _logger.error(
-                    "even the dead letter is too large for the DLQ: the record stays where it is",
-                    extra={
-                        "offset": each.outcome.delivery.offset,
-                        "partition": str(each.outcome.delivery.assigned.key),
-                    },
-                )
-
-    def _say_stuck(self, error: Aborted, failures: int) -> None:
-        if error.refusals:
-            refusal = error.refusals[0]
-            _logger.error(
-                "nothing can be settled: Kafka refuses topic %s (%s). `fairlane topics check --queue %s` says what is "
-                "missing; work goes on when it is mended",
-                refusal.topic,
-                refusal.code,
-                self._config.queue,
-            )
-        elif failures > 1:
-            _logger.warning("a settlement was aborted %d times in a row: %s", failures, error)
-
-
-def _commit_span(settled: Sequence[Outcome], group: str) -> Span | None:
-    if not tracing.has_tracer():
-        return None
-    traceparents = [traceparent_of(outcome) for outcome in settled]
-    if not any(traceparents):
-        return None
-    topics = {outcome.delivery.assigned.topic for outcome in settled}
-    return tracing.start_commit(traceparents, group=group, topic=topics.pop() if len(topics) == 1 else "")

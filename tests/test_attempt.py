@@ -134,6 +134,7 @@ def test_a_payload_that_does_not_fit_is_dead_or_waits_as_the_handler_says() -> N
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
+
 class Picky(pydantic.BaseModel):
     x: int
 
