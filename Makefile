@@ -39,6 +39,7 @@ requirements:  ## pin the dependencies again, with hashes and without addresses
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --constraints requirements-dev.txt pyproject.toml -o requirements.txt
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --constraints requirements-dev.txt requirements-build.in -o requirements-build.txt
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements-uv.in -o requirements-uv.txt
+	@for each in bench celery dramatiq faststream rq; do VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header $$(test $$each != bench || echo --constraints requirements-dev.txt) bench/requirements/$$each.in -o bench/requirements/$$each.txt; done
 
 kafka-jars: $(STAMP)  ## pin the jars of the embedded Kafka again: make kafka-jars KAFKA=4.3.1
 	@test -n "$(KAFKA)" || { echo "Say which: make kafka-jars KAFKA=4.3.1"; exit 2; }
@@ -66,8 +67,8 @@ test-docker: $(STAMP)  ## the compose file, for real: up, scale, kill a worker, 
 test-outage: $(STAMP)  ## a broker that dies under load, and one that is away for long
 	@$(PYTEST) -m outage tests/test_broker_outage.py $(ARGS)
 
-bench: $(STAMP)  ## every figure beside a raw loop, in one run; QUICK=1 for a short one, ONLY=noop,enqueue for some
-	@PYTHONSAFEPATH=1 $(BIN)/python bench $(if $(QUICK),--size quick) $(if $(ONLY),--only $(ONLY))
+bench: $(STAMP)  ## fairlane beside its peers, in one run; QUICK=1 is short and installs nothing, ONLY=noop,enqueue runs some
+	@PYTHONSAFEPATH=1 $(BIN)/python bench/prepare.py $(if $(QUICK),--as-is --size quick) $(if $(ONLY),--only $(ONLY))
 
 clean:  ## remove the environment and everything built
 	@rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

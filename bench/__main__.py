@@ -66,7 +66,7 @@ def main() -> None:
     sizes = SIZES[options.size]
     with stage(options.home) as on:
         repeats = measure(on, sizes, names)
-    found = figures.find(repeats, names, {})
+    found = figures.find(repeats, names, on.missing)
     said = about(sizes, " ".join(["make bench", *(["QUICK=1"] if sizes is not FULL else [])]))
     smaller = scaled(sizes)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -51,6 +51,16 @@ class Stage:
         self.broker_pid = broker_pid
         self.home = home
         self.connection = Connection(bootstrap)
+        self.missing: dict[str, str] = {}
+        """Why a measurement could not be made, by its name."""
+
+    def python_of(self, peer: str) -> Path:
+        """The Python of a peer's environment."""
+        return self.home / peer / "bin" / "python"
+
+    def lacks(self, peer: str) -> str:
+        """Why a peer cannot run; empty if it can."""
+        return "" if self.python_of(peer).exists() else f"{peer} is not installed: `make bench` installs it"
 
     @contextmanager
     def queue(self, *, partitions: int = 12, small: bool = False) -> Iterator[QueueNames]:

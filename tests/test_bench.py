@@ -10,11 +10,13 @@ import threading
 from pathlib import Path
 
 import figures
+import prepare
 import pytest
 import report
 import tally
 from sizes import FULL, QUICK, SMOKE, scaled
-from workloads import WORKLOADS
+from stage import Stage
+from workloads import WORKLOADS, python_peers
 
 ROOT = Path(__file__).resolve().parent.parent
 BARS = {
@@ -111,6 +113,23 @@ def test_a_tally_counts_the_runs_of_all_threads_from_the_first_to_the_last(
     count = tally.wait(tmp_path, 300, timeout_s=1)
     assert count.runs == 300
     assert count.took_s > 0
+
+
+def test_a_peer_that_is_not_installed_is_missing_with_a_reason_and_the_rest_runs(tmp_path: Path) -> None:
+    stage = Stage("nowhere:9092", None, tmp_path)
+    assert python_peers.run(stage, SMOKE) == {}
+    found = {each.figure.key: each for each in figures.find([{"noop_per_s": 1.0}], ["noop"], stage.missing)}
+    assert found["noop_vs_best_python"].missing == "celery is not installed: `make bench` installs it"
+
+
+def test_the_newest_python_is_one_that_runs_and_that_fairlane_supports(tmp_path: Path) -> None:
+    found = prepare.version_of(prepare.newest_python())
+    assert found is not None
+    assert found >= sys.version_info[:3]
+    shim = tmp_path / "python3.14"
+    shim.write_text("#!/bin/sh\necho this version is not set >&2\nexit 127\n")
+    shim.chmod(0o755)
+    assert prepare.version_of(shim) is None
 
 
 @pytest.mark.kafka

@@ -1,4 +1,6 @@
-"""No-op tasks: one fairlane worker process beside a raw loop, on the same records; and what tracing adds."""
+"""No-op tasks: one fairlane worker process beside a raw loop and Parallel Consumer on the same records, and beside
+the peers in Python; and what tracing adds.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import load
+import parallel_consumer
 from sizes import Sizes
 from stage import Measured, Stage
 
+from fairlane.topics.names import QueueNames
+from workloads import python_peers
+from workloads.parallel_consumer import measure
+
 CONCURRENCY = 500
+JAVA_CONCURRENCY = 100
 EXPORTED_ALL = {"OTEL_BSP_MAX_QUEUE_SIZE": "1000000"}
 """The SDK's queue of 2,048 spans would drop what comes faster than it exports, and that would cost nothing."""
 
@@ -22,7 +30,18 @@ def run(stage: Stage, sizes: Sizes) -> Measured:
         measured["raw_per_s"] = stage.subject("raw", names.queue, sizes.tasks)["per_s"]
         ours = stage.subject("drain", names.queue, "noop", sizes.tasks, CONCURRENCY, more=tracing)
         measured |= {"noop_per_s": ours["per_s"], "noop_cpu_us": ours["cpu_us"]}
-    return measured | traced(stage, sizes)
+        measured |= java(stage, names, sizes)
+    return measured | traced(stage, sizes) | python_peers.run(stage, sizes)
+
+
+def java(stage: Stage, names: QueueNames, sizes: Sizes) -> Measured:
+    """Parallel Consumer on the same records, or on the first of them where it also produces."""
+    if reason := parallel_consumer.missing(stage.home):
+        stage.missing |= dict.fromkeys(("parallel_consumer_poll_per_s", "parallel_consumer_produce_per_s"), reason)
+        return {}
+    poll = measure(stage, names, "poll", sizes.tasks, concurrency=JAVA_CONCURRENCY)
+    produce = measure(stage, names, "pollAndProduce", sizes.produce_and_poll, concurrency=JAVA_CONCURRENCY)
+    return {"parallel_consumer_poll_per_s": poll["per_s"], "parallel_consumer_produce_per_s": produce["per_s"]}
 
 
 def traced(stage: Stage, sizes: Sizes) -> Measured:
