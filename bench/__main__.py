@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import sys
 import time
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,18 @@ def main() -> None:
     (options.out / "bench.json").write_text(as_json(found, said, smaller))
     table = as_markdown(found, said, smaller)
     (options.out / "bench.md").write_text(table)
-    print(table, file=sys.stdout)
+    print(table)
+    draw(options.out)
+
+
+def draw(folder: Path) -> None:
+    """The plots, where there is something to draw with: the bench's own environment has it."""
+    if find_spec("matplotlib") is None:
+        print("No plots: matplotlib is in the environment that `make bench` makes")
+        return
+    import plots
+
+    print("Plots:", ", ".join(path.name for path in plots.draw(folder)))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from fairlane.topics.names import DEFAULT_WEIGHTS
+
 Measured = Mapping[str, float]
 
 BEST_PYTHON: Final = ("celery_per_s", "dramatiq_per_s", "rq_per_s", "faststream_per_s")
@@ -221,6 +223,12 @@ NEXT_TO_THEM: Final[Sequence[Figure]] = (
     _reported("rss_growth_mib", "growth of resident memory in the last third, MiB", "latency"),
     _reported("rss_idle_mib", "resident memory of an idle worker, MiB", "latency"),
     _reported("delay_p50_ms", "due time to start: p50, ms", "delays"),
+    *(
+        _reported(
+            f"share_p{level}_full", f"share of p{level} at full speed, of an ideal {100 * weight / 31:.1f} %", "backlog"
+        )
+        for level, weight in DEFAULT_WEIGHTS.items()
+    ),
     _reported("backlog_10k_per_s", "tasks/s at a backlog of 10 k", "backlog"),
     _reported("backlog_100k_per_s", "tasks/s at a backlog of 100 k", "backlog"),
     _reported("backlog_1m_per_s", "tasks/s at a backlog of 1 M", "backlog"),

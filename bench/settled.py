@@ -28,8 +28,13 @@ class Settled:
             (each.topic, each.partition): self._consumer.get_watermark_offsets(each, timeout=10)[1] for each in places
         }
 
-    def wait(self, timeout_s: float = 60) -> float:
+    def wait(self, timeout_s: float = 60, look_s: float = 0.003) -> float:
         """Returns `time.perf_counter()` of the first look at which all of it was committed.
+
+        Args:
+            timeout_s: how long that may take.
+            look_s: the time between two looks. They cost Kafka and this process something: look often only when it
+                cannot be long any more.
 
         Raises:
             SystemExit: it is not, in that time.
@@ -43,7 +48,7 @@ class Settled:
             if not left:
                 self._consumer.close()
                 return moment
-            time.sleep(0.003)
+            time.sleep(look_s)
         raise SystemExit(f"{len(left)} partitions are not settled after {timeout_s} s")
 
 

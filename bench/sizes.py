@@ -24,7 +24,6 @@ class Sizes:
         rq: likewise.
         sync: no-op tasks of plain `def` handlers.
         waits: tasks of 50 ms of waiting.
-        cpu: tasks of 5 ms of CPU.
         enqueued: records that are enqueued in bulk.
         enqueued_one: tasks that are enqueued one after the other.
         probes: tasks whose way from enqueue to start is timed.
@@ -51,7 +50,6 @@ class Sizes:
     rq: int = 2_000
     sync: int = 200_000
     waits: int = 10_000
-    cpu: int = 1_000
     enqueued: int = 200_000
     enqueued_one: int = 500
     probes: int = 500
@@ -74,14 +72,13 @@ QUICK: Final = replace(
     FULL,
     repeats=1,
     tasks=100_000,
-    traced=20_000,
+    traced=10_000,
     produce_and_poll=5_000,
-    faststream=4_000,
-    dramatiq=6_000,
-    celery=1_500,
-    rq=500,
+    faststream=3_000,
+    dramatiq=4_000,
+    celery=1_000,
+    rq=300,
     sync=50_000,
-    cpu=400,
     enqueued=50_000,
     enqueued_one=200,
     probes=200,
@@ -93,6 +90,7 @@ QUICK: Final = replace(
     memory_s=8.0,
     restart=30_000,
     restart_partitions=1,
+    fleet=40,
     fleet_s=8.0,
 )
 
@@ -102,7 +100,6 @@ SMOKE: Final = replace(
     traced=200,
     sync=500,
     waits=500,
-    cpu=20,
     enqueued=500,
     enqueued_one=5,
     probes=20,

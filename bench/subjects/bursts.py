@@ -18,13 +18,24 @@ from settled import Settled
 from fairlane import Fairlane
 from fairlane.topics.names import LEVELS
 from fairlane.working import worker_of
-from subjects.hosting import holding, tell
+from subjects.hosting import ENDS_WITHIN_S, holding, tell
 
 
 class Burst:
-    """The first start of a backlog."""
+    """The starts of one backlog."""
 
-    began = 0.0
+    def __init__(self, tasks: int) -> None:
+        self.left = tasks
+        self.began = 0.0
+        self.started = asyncio.Event()
+
+    def start(self) -> None:
+        """A task starts."""
+        if not self.began:
+            self.began = time.perf_counter()
+        self.left -= 1
+        if not self.left:
+            self.started.set()
 
 
 def send(app: Fairlane, to: Producer, tasks: int) -> Settled:
@@ -39,12 +50,11 @@ def send(app: Fairlane, to: Producer, tasks: int) -> Settled:
 
 
 async def work(app: Fairlane, tasks: int, times: int) -> dict[str, float]:
-    burst = Burst()
+    burst = Burst(tasks)
 
     @app.task
     async def noop(number: int) -> int:
-        if not burst.began:
-            burst.began = time.perf_counter()
+        burst.start()
         return number
 
     worker = worker_of(app, concurrency=500)
@@ -58,10 +68,12 @@ async def work(app: Fairlane, tasks: int, times: int) -> dict[str, float]:
     await asyncio.to_thread(to.init_transactions, 30)
     rates = []
     for _ in range(times + 1):
+        burst = Burst(tasks)
         settled = await asyncio.to_thread(send, app, to, tasks)
+        # To ask Kafka all the time would cost what is measured.
+        await asyncio.wait_for(burst.started.wait(), ENDS_WITHIN_S)
         ended = await asyncio.to_thread(settled.wait)
         rates.append(tasks / (ended - burst.began))
-        burst.began = 0.0
     worker.stop()
     await running
     return {"per_s": statistics.median(rates[1:])}

@@ -60,7 +60,7 @@ async def finish(app: Fairlane) -> list[int]:
     settled = Settled(app.connection, app.names.group, [app.names.lane(3)])
 
     async def watch() -> None:
-        await asyncio.to_thread(settled.wait)
+        await asyncio.to_thread(settled.wait, ENDS_WITHIN_S, 0.1)
         done.set()
 
     watching = asyncio.create_task(watch())

@@ -53,7 +53,8 @@ async def work(app: Fairlane, kind: str, warm_up: int, counted: int) -> dict[str
         return number
 
     await run_until(app, done, concurrency=BOUND_SLOTS if kind == "bound" else FULL_SLOTS, grace_s=5.0)
-    return {"error": error_points(starts), "per_s": counted / took_s}
+    shares = {f"p{level}": 100 * starts[level] / starts.total() for level in LEVELS}
+    return {"error": error_points(starts), "per_s": counted / took_s, **shares}
 
 
 def main(queue: str, kind: str, warm_up: int, counted: int) -> None:

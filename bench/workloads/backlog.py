@@ -6,6 +6,8 @@ import load
 from sizes import Sizes
 from stage import Measured, Stage
 
+from fairlane.topics.names import LEVELS
+
 BURSTS = {"10k": (10_000, 7), "100k": (100_000, 1)}
 """Backlogs beside the large one, and how often each is worked off."""
 
@@ -24,6 +26,7 @@ def run(stage: Stage, sizes: Sizes) -> Measured:
         with stage.queue() as names:
             tasks = min(tasks, sizes.backlog)
             measured[f"backlog_{name}_per_s"] = stage.subject("bursts", names.queue, tasks, times)["per_s"]
+    measured |= {f"share_p{level}_full": full[f"p{level}"] for level in LEVELS}
     return measured | {
         "share_error_bound": bound["error"],
         "share_error_full": full["error"],
