@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
+from fairlane.consumer.handlers import HeadOfLine
+from fairlane.consumer.head_of_line import RECORDS
 from fairlane.topics.connection import Connection
 from fairlane.topics.errors import UsageError
 from fairlane.topics.ids import new_id
 from fairlane.topics.names import DEFAULT_TIERS, Lane, QueueNames, Tier
+from fairlane.topics.offset_map import MAX_SPAN, MAX_UNFINISHED
 
 TIERS_ACCOUNT: Final = "tiers"
 """The back-pressure account of everything read from tiers."""
@@ -55,6 +58,10 @@ class WorkerConfig:
         health_port: where `/livez`, `/readyz` and `/metrics` are answered; 0 is any port that is free, None is nowhere.
         health_host: the address that it listens on.
         loop_blocked_s: how long a handler may hold up the event loop before it is called blocked, seconds.
+        head_of_line: what becomes of a task that holds back its partition, unless its handler says: `move`d aside, or
+            only `show`n.
+        head_of_line_records: how many finished records it holds back before that.
+        head_of_line_s: for how long it does, seconds.
         start_wait_s: how long a fresh worker reads ahead at most, from its first partition on, before it starts the
             first task, seconds.
         connect: what the app of a task is told in a child process, where the options of the command line are not known.
@@ -83,6 +90,9 @@ class WorkerConfig:
     health_port: int | None = None
     health_host: str = "127.0.0.1"
     loop_blocked_s: float = 1.0
+    head_of_line: HeadOfLine = "move"
+    head_of_line_records: int = RECORDS
+    head_of_line_s: float = 5.0
     start_wait_s: float = 0.5
     start: str = field(default_factory=new_id)
     connect: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -94,6 +104,11 @@ class WorkerConfig:
             raise UsageError(f"adaptive_min is {self.adaptive_min}", f"Give 1 to {self.concurrency - 1}, or None")
         if self.worker_lost_max < 2:
             raise UsageError(f"worker_lost_max is {self.worker_lost_max}", "Give 2 or more")
+        if not 1 <= self.head_of_line_records <= MAX_SPAN:
+            raise UsageError(
+                f"head_of_line_records is {self.head_of_line_records}",
+                f"Give 1 to {MAX_SPAN:,}: beyond that a partition may have only {MAX_UNFINISHED:,} unfinished records",
+            )
         if self.grace_s < 0:
             raise UsageError(f"grace_s is {self.grace_s}", "Give seconds from 0 on")
         if not self.tiers or list(self.tiers) != sorted(set(self.tiers)):

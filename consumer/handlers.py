@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from fairlane.consumer.adaptive import Adaptive
 from fairlane.consumer.batches import BatchPolicy
@@ -17,6 +17,9 @@ from fairlane.topics.payload import Signature
 Isolation = Literal["auto", "loop", "thread", "process"]
 """Where a handler runs: on the event loop, on a thread, in a child process that can be killed, or by its kind (`async
 def` on the loop, `def` on a thread)."""
+
+HeadOfLine = Literal["move", "show"]
+"""What becomes of a task that holds back its partition: it is moved aside, or only shown."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Handler:
         max_tasks_per_child: after how many attempts a child process makes room for a new one; None is never.
         max_mib_per_child: above how much memory it does so when an attempt has ended, MiB resident; None is never.
         batch: how many tasks the function is given at once, as a list; None gives it one, as its arguments.
+        head_of_line: what becomes of a task of it that holds back its partition; None is as the worker's setting says.
         is_async: whether the function is `async def`; looked at once, not at every attempt.
     """
 
@@ -55,6 +59,7 @@ class Handler:
     max_tasks_per_child: int | None = None
     max_mib_per_child: int | None = None
     batch: BatchPolicy | None = None
+    head_of_line: HeadOfLine | None = None
     is_async: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -73,6 +78,8 @@ class Handler:
         if self.isolation == "thread" and self.is_async:
             raise UsageError(f"task {self.type!r} is async def and cannot run on a thread", "Make it a plain def")
         self._check_batch()
+        if self.head_of_line not in (None, *get_args(HeadOfLine)):
+            raise UsageError(f"task {self.type!r} has head_of_line={self.head_of_line!r}", 'Say "move" or "show"')
         self._check_process()
 
     def _check_batch(self) -> None:

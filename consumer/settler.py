@@ -19,6 +19,7 @@ from fairlane.consumer import settle_reports
 from fairlane.consumer.assignment import Lease
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Assigned
+from fairlane.consumer.head_of_line import Held
 from fairlane.consumer.ledger import Ledger, OffsetToCommit, Progress
 from fairlane.consumer.linger import Linger
 from fairlane.consumer.outcome import OUTCOMES, Outcome, size_of
@@ -82,7 +83,7 @@ class Settler:
         self._ending = threading.Event()
         self._in_transaction: Lease | None = None
         self._idle = threading.Condition()
-        self._ledger = Ledger()
+        self._ledger = Ledger(config.head_of_line_records)
         self._linger = Linger(config.linger_max_s)
         self.meter = SettleMeter()
         self._settles = Settles(config.names, config.tiers, config.worker, attempts_max or AttemptsMax())
@@ -106,6 +107,11 @@ class Settler:
     def transactional_id(self) -> str:
         """The id under which this process settles; a heartbeat announces it."""
         return self._config.transactional_id_prefix
+
+    @property
+    def held_back(self) -> Mapping[Assigned, Held]:
+        """The partitions whose head holds back more than it may; a frozen mapping, for any thread."""
+        return self._ledger.held
 
     def start(self) -> None:
         """Start the thread."""

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
 from worker_parts import P5, lease_of
 
 from fairlane.consumer.delivery import Assigned
+from fairlane.consumer.head_of_line import RECORDS, Held
 from fairlane.consumer.ledger import Ledger, OffsetToCommit, Progress
 from fairlane.topics.offset_map import OffsetMap, decode
 
 P3 = Assigned("shop.p3", 0, 2)
 
 
-def ledger(offsets: Sequence[int] = (), *, start: int = 0, end: int = 0, restored: OffsetMap | None = None) -> Ledger:
+def ledger(
+    offsets: Sequence[int] = (),
+    *,
+    start: int = 0,
+    end: int = 0,
+    restored: OffsetMap | None = None,
+    held_records: int = RECORDS,
+) -> Ledger:
     """Books of `P5` in which these offsets were delivered."""
-    made = Ledger()
+    made = Ledger(held_records)
     made.open(P5, start, end, restored)
     made.delivered(P5, list(offsets))
     return made
@@ -153,6 +161,32 @@ def test_progress_starts_where_the_assignment_does() -> None:
     assert books.progress()[P5] == Progress(5_000_000, 1), "what is not committed yet is no progress of the watermark"
     commit(books)
     assert books.progress()[P5] == Progress(5_000_001, 1)
+
+
+def test_a_head_that_holds_back_more_than_it_may_is_told_of_until_it_is_finished() -> None:
+    books = ledger(range(12), held_records=10)
+    for offset in range(1, 10):
+        books.finished(P5, [offset])
+    commit(books)
+    assert books.held == {}, "nine are not more than it may"
+    books.finished(P5, [10])
+    commit(books)
+    assert books.held == {P5: Held((0,), 10, 1)}
+    books.finished(P5, [0])
+    commit(books)
+    assert books.held == {}
+
+
+def test_a_partition_that_left_is_held_back_by_nobody_here() -> None:
+    leaves: tuple[Callable[[Ledger], None], ...] = (Ledger.drop_all, lambda books: books.drop([P5]))
+    for leave in leaves:
+        books = ledger(range(12), held_records=5)
+        for offset in range(1, 12):
+            books.finished(P5, [offset])
+        commit(books)
+        assert P5 in books.held
+        leave(books)
+        assert books.held == {}
 
 
 STEP = st.tuples(st.sampled_from(["deliver", "finish", "commit", "apart", "end"]), st.integers(0, 999))

@@ -32,6 +32,7 @@ CORE = (
     "consumer/settlement.py",
     "consumer/settle_records.py",
     "consumer/suspects.py",
+    "consumer/head_of_line.py",
     "consumer/linger.py",
     "consumer/adaptive.py",
     "consumer/restarts.py",
