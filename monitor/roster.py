@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from fairlane.monitor.heartbeats import topics_read
 from fairlane.monitor.stats import PoolStats, Rates, RunningStats, TypeStats, WorkerStats
 from fairlane.topics.events import HEARTBEAT_GONE_MS, Counters, Heartbeat, Pool
+from fairlane.topics.held_back import HeldBack
 
 RATE_WINDOW_MS: Final = 10_000
 LOST_SHOWN_MS: Final = 300_000
@@ -169,6 +170,11 @@ class Roster:
             for task in beat.running_tasks
         ]
         return tuple(sorted(found, key=lambda running: -running.age_ms))
+
+    def held_back(self, now_ms: int) -> tuple[HeldBack, ...]:
+        """The partitions that a task holds back, the most held back first."""
+        found = [held for beat in self.alive(now_ms) for held in beat.held_back]
+        return tuple(sorted(found, key=lambda held: -held.finished))
 
     def types(self, now_ms: int) -> tuple[TypeStats, ...]:
         """Processing times by type, the most frequent first; of the workers that stopped where none is alive."""

@@ -12,6 +12,7 @@ from typing import Final
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from fairlane.monitor.held_back_view import held_back_lines
 from fairlane.monitor.section import Column, Section
 from fairlane.monitor.show import age, duration, seconds, visible
 from fairlane.monitor.stats import Stats, TopicStats, WorkerStats
@@ -49,6 +50,7 @@ def more_lines(stats: Stats) -> tuple[str, ...]:
         f"Retried: {stats.retried_attempts} ({_rate(rates.retried_per_s)}/s)",
         f"Enqueued: {_rate(rates.enqueued_per_s)}/s",
         *(pool_line(pool) for pool in stats.pools),
+        *held_back_lines(stats),
     )
 
 
@@ -79,6 +81,7 @@ def screen(stats: Stats, *, width: int, height: int, clock: str, note: str = "")
         note: a line that must be seen, such as a problem; "" is none.
     """
     lines: list[RenderableType] = [*_head(stats, width, clock)]
+    lines += [_line(each, width, "yellow") for each in held_back_lines(stats)]
     if note:
         lines.append(_line(f"! {note}", width, "bold red"))
     shown = sections(stats)

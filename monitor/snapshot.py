@@ -276,6 +276,7 @@ class Watcher:
             pools=roster.pools(now_ms),
             types=types,
             running=running,
+            held_back=roster.held_back(now_ms),
         )
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from fairlane.topics.events import RunningTask
+from fairlane.topics.held_back import HeldBack
 
 
 class TopicStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +134,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         retried_attempts: attempts that failed and were followed by another.
         dead_letters: letters in the DLQ that were not replayed; an estimate where `dlq.exact` is false.
         workers_known: alive, and lost in the last five minutes.
+        held_back: partitions that a task holds back, the most held back first.
         queue: name of the queue.
         at_ms: when it was collected, Unix ms.
     """
@@ -161,6 +163,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     pools: tuple[PoolStats, ...] = ()
     types: tuple[TypeStats, ...] = ()
     running: tuple[RunningStats, ...] = ()
+    held_back: tuple[HeldBack, ...] = ()
 
     def to_json(self) -> bytes:
         """As JSON, by the names of the fields."""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import msgspec
 
+from fairlane.monitor.held_back_view import held_back_lines
 from fairlane.monitor.section import Column, Section
 from fairlane.monitor.show import age, visible
 from fairlane.monitor.stats import PoolStats, Stats, WorkerStats
+from fairlane.topics.held_back import HeldBack
 
 
 class _Workers(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +21,7 @@ class _Workers(msgspec.Struct, frozen=True, kw_only=True):
     workers_known: int
     workers: tuple[WorkerStats, ...]
     pools: tuple[PoolStats, ...]
+    held_back: tuple[HeldBack, ...]
 
 
 def workers_json(stats: Stats) -> bytes:
@@ -31,6 +34,7 @@ def workers_json(stats: Stats) -> bytes:
             workers_known=stats.workers_known,
             workers=stats.workers,
             pools=stats.pools,
+            held_back=stats.held_back,
         )
     )
 
@@ -49,7 +53,7 @@ def workers_lines(stats: Stats) -> tuple[str, ...]:
             f"{idle} of them {'has' if idle == 1 else 'have'} nothing to do: a lane has {most} partitions, and "
             f"only one worker reads each. `fairlane topics grow --queue {stats.queue}` makes more"
         )
-    return tuple(lines)
+    return (*lines, *held_back_lines(stats))
 
 
 def pool_line(pool: PoolStats) -> str:

@@ -10,6 +10,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from fairlane.topics.held_back import HeldBack
+
 State = Literal["pending", "running", "retrying", "completed", "failed", "cancelled", "expired"]
 """`pending` and `running` are never written: lanes, tiers and heartbeats tell them."""
 
@@ -130,6 +132,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     partitions: tuple[str, ...] = ()
     counters: Counters = Counters()
     running_tasks: tuple[RunningTask, ...] = ()
+    held_back: tuple[HeldBack, ...] = ()
     transactional_id: str = ""
     types: dict[str, TypeTimes] = {}
     limits: dict[str, int] = {}
