@@ -24,10 +24,13 @@ from pydantic_settings import (
 )
 
 from fairlane.between import Many, parse
+from fairlane.consumer.handlers import HeadOfLine
+from fairlane.consumer.head_of_line import RECORDS
 from fairlane.logs import LogFormat
 from fairlane.topics.connection import Connection, parse_queue_url
 from fairlane.topics.errors import UsageError
 from fairlane.topics.names import DEFAULT_TIERS, DEFAULT_WEIGHTS, Lane, QueueNames, Tier
+from fairlane.topics.offset_map import MAX_SPAN
 
 _log = logging.getLogger("fairlane")
 
@@ -106,6 +109,9 @@ class Settings(BaseSettings):
         keep_s: how long settled records stay for replay, seconds; `none` is for ever.
         no_handler_s: how long a task waits for a worker that has its handler, seconds.
         worker_lost_max: after how many workers, or child processes, died while they ran a task it is dead.
+        head_of_line: what becomes of a task that holds back its partition: `move`d aside, or only `show`n.
+        head_of_line_records: how many finished records it holds back before that.
+        head_of_line_s: for how long it does, seconds.
         health_port: where a worker answers `/livez`, `/readyz` and `/metrics`; 0 is any port that is free; by default
             nowhere. The workers of a pool answer at this port and those that follow it.
         health_host: the address that it listens on.
@@ -149,6 +155,9 @@ class Settings(BaseSettings):
     keep_s: Annotated[float | None, BeforeValidator(_or_none)] = 7 * 86_400.0
     no_handler_s: float = Field(3_600.0, ge=0)
     worker_lost_max: int = Field(3, ge=2)
+    head_of_line: HeadOfLine = "move"
+    head_of_line_records: int = Field(RECORDS, ge=1, le=MAX_SPAN)
+    head_of_line_s: float = Field(5.0, ge=0)
     health_port: int | None = Field(None, ge=0, le=65_535)
     health_host: str = "127.0.0.1"
     loop_blocked_s: float = Field(1.0, gt=0)

@@ -13,7 +13,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from fairlane.consumer.adaptive import Adaptive
 from fairlane.consumer.batches import BatchPolicy
-from fairlane.consumer.handlers import Handler, Isolation
+from fairlane.consumer.handlers import Handler, HeadOfLine, Isolation
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.registrars import BatchRegistrar, Registrar
 from fairlane.sender import Sender
@@ -84,6 +84,7 @@ class TaskRegistry(ABC):
         max_tasks_per_child: int | None = ...,
         max_mib_per_child: int | None = ...,
         batch: None = ...,
+        head_of_line: HeadOfLine | None = ...,
     ) -> Registrar: ...
     @overload
     def task(
@@ -99,6 +100,7 @@ class TaskRegistry(ABC):
         isolation: Literal["auto", "loop", "thread"] = ...,
         on_invalid: Literal["dead", "retry"] = ...,
         version: int = ...,
+        head_of_line: HeadOfLine | None = ...,
     ) -> BatchRegistrar: ...
     def task(
         self,
@@ -116,6 +118,7 @@ class TaskRegistry(ABC):
         max_tasks_per_child: int | None = None,
         max_mib_per_child: int | None = None,
         batch: BatchPolicy | None = None,
+        head_of_line: HeadOfLine | None = None,
     ) -> Any:
         """Make a function a task: `@app.task`, or `@app.task(priority=5, …)`, on `def` or `async def`.
 
@@ -138,6 +141,8 @@ class TaskRegistry(ABC):
             max_mib_per_child: above how much memory it does so when an attempt has ended, MiB; None is never.
             batch: give the function the payloads of so many tasks at once, as a list; it returns None, or a list with a
                 result or an exception for each. None gives it one task, as its arguments.
+            head_of_line: what becomes of a task of it that holds back its partition: `move` it aside, or only `show`
+                it; None is as the worker's settings say.
 
         Raises:
             UsageError: another function has the type already, no lane has the priority, the signature says nothing
@@ -164,6 +169,7 @@ class TaskRegistry(ABC):
                 version,
                 *of_child,
                 batch,
+                head_of_line,
             )
             # Nobody asked for the default: where it has no lane, the nearest one will do.
             lane = (lane_for if priority == DEFAULT_LEVEL else lane_of)(priority, self.lanes)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -135,6 +135,10 @@ class Batches(Generic[T]):
 
     def __len__(self) -> int:
         return self._count
+
+    def __iter__(self) -> Iterator[T]:
+        """All that waits, in no order."""
+        return (gathered.item for group in self._groups.values() for gathered in group.waiting)
 
     def add(self, task_type: str, item: T, *, size: int, size_bytes: int, now_ms: int) -> None:
         """Take a task in.

@@ -6,7 +6,7 @@ arrival where that is the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import Generic, TypeVar
 
@@ -51,6 +51,10 @@ class DelayHeap(Generic[T]):
             self._heap = kept
             gone.sort(key=lambda entry: entry[:2])
         return [item for _, _, item in gone]
+
+    def __iter__(self) -> Iterator[T]:
+        """All that waits, in no order."""
+        return (item for _, _, item in self._heap)
 
     def __len__(self) -> int:
         return len(self._heap)

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 from fairlane.consumer.attempt import Attempts
 from fairlane.consumer.batch_attempt import BatchAttempts
 from fairlane.consumer.config import WorkerConfig
-from fairlane.consumer.delivery import Delivery
+from fairlane.consumer.delivery import Assigned, Delivery
 from fairlane.consumer.feed import Feed
 from fairlane.consumer.gathering import Batch
 from fairlane.consumer.meter import Meter
-from fairlane.consumer.outcome import Dead, Outcome, Retrying, traceparent_of
+from fairlane.consumer.outcome import Dead, Moved, Outcome, Retrying, traceparent_of
 from fairlane.consumer.settler import Settler
 from fairlane.topics import tracing
 from fairlane.topics.clock import now_ms
@@ -103,8 +103,20 @@ class Executor:
 
     @property
     def running(self) -> Mapping[int, Running]:
-        """The attempts under way now; any thread."""
+        """The attempts under way now, with the records that they were started from; any thread."""
         return dict(self._running)
+
+    def move_aside(self, started: Delivery, target: Assigned, moment_ms: int) -> None:
+        """Let a copy of a running attempt's record stand for it, so that the record is settled and the attempt goes on.
+
+        Args:
+            started: what the attempt was started from; it is not away.
+            target: a partition that this worker holds: the copy is written there, and read again.
+            moment_ms: Unix ms.
+        """
+        delivery = self._feed.aside.moved(started, target)
+        self._settler.post(Moved(delivery, moment_ms, target))
+        self._feed.done(delivery, moment_ms, goes_on=True)
 
     async def drain(self, grace_s: float) -> bool:
         """Start nothing more and wait for what runs; whether all of it ended within the grace."""
@@ -212,10 +224,15 @@ class Executor:
         """Give what became of a batch to the settler, and only then its one slot to others."""
         try:
             ended_ms = now_ms()
-            self._settler.post(*outcomes)
+            at_home = list(zip(batch, outcomes, strict=True))
+            if self._feed.aside:
+                at_home, away = self._feed.aside.sort_out(at_home)
+                for delivery, _ in away:
+                    self._feed.ended_away(delivery)
+            self._settler.post(*[outcome for _, outcome in at_home])
             self._running.pop(number, None)
             self._meter.batch_ended(outcomes, ended_ms)
-            self._feed.batch_done(batch, ended_ms)
+            self._feed.batch_done(batch, ended_ms, [delivery for delivery, _ in at_home])
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
             self._on_crash(error)
         self._freed(1)
@@ -236,9 +253,15 @@ class Executor:
         ended, self._ended = self._ended, []
         try:
             ended_ms = now_ms()
-            self._settler.post(*[outcome for _, outcome in ended])
             meter, feed = self._meter, self._feed
-            for delivery, outcome in ended:
+            at_home = ended
+            if feed.aside:
+                at_home, away = feed.aside.sort_out(ended)
+                for delivery, outcome in away:
+                    meter.ended(outcome, ended_ms)
+                    feed.ended_away(delivery)
+            self._settler.post(*[outcome for _, outcome in at_home])
+            for delivery, outcome in at_home:
                 meter.ended(outcome, ended_ms)
                 feed.done(delivery, ended_ms)
             if feed.adapts:

@@ -10,46 +10,29 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import NamedTuple
 
 from fairlane.consumer.adaptive_types import AdaptiveTypes
+from fairlane.consumer.aside import Aside, Place
 from fairlane.consumer.attempt_span import AttemptSpans, with_span
+from fairlane.consumer.beginning import Beginning
 from fairlane.consumer.config import TIERS_ACCOUNT, WorkerConfig
 from fairlane.consumer.delays import DelayHeap
 from fairlane.consumer.delivery import Assigned, Delivery
 from fairlane.consumer.gathering import Batch, Gathering
 from fairlane.consumer.handlers import Handlers
 from fairlane.consumer.outcome import Dead, Outcome
+from fairlane.consumer.places import Places
 from fairlane.consumer.scheduler import Scheduler
 from fairlane.consumer.settler import Settler
 from fairlane.consumer.suspects import Command, Record, Run, SuspectGate
 from fairlane.consumer.suspects import Dead as Buried
+from fairlane.consumer.to_feed import CaughtUp, Recorded, Revoke, TakenOver
 from fairlane.consumer.to_settler import RecordLosses
 from fairlane.consumer.verdict import WorkerLost, describe
 from fairlane.topics.offset_map import OffsetMap
-
-
-class _Revoke(NamedTuple):
-    assigned: frozenset[Assigned]
-    quiet: threading.Event
-
-
-class _TakenOver(NamedTuple):
-    assigned: Assigned
-    restored: OffsetMap | None
-    end: int
-
-
-class _Recorded(NamedTuple):
-    assigned: Assigned
-    known: OffsetMap
-
-
-class _Begin(NamedTuple):
-    pass
 
 
 class Feed:
@@ -66,7 +49,7 @@ class Feed:
         self._spans = AttemptSpans(config)
         self._settler = settler
         self._wake = wake
-        self._inbox: deque[Sequence[Delivery] | _TakenOver | _Revoke | _Recorded | _Begin] = deque()
+        self._inbox: deque[Sequence[Delivery] | TakenOver | Revoke | Recorded | CaughtUp] = deque()
         self._adaptive = AdaptiveTypes.of(handlers, config)
         self.adapts = self._adaptive is not None
         """Whether `adapt` has something to do."""
@@ -82,30 +65,25 @@ class Feed:
         self._delays: DelayHeap[Delivery] = DelayHeap()
         # The gate counts the losses on record, and the first death of all is on nobody's record.
         self._gate: SuspectGate[Assigned, Delivery] = SuspectGate(config.worker_lost_max - 1)
-        self._suspects: dict[tuple[Assigned, int], Delivery] = {}
+        self._suspects: dict[Place, Delivery] = {}
+        self.places = Places(self._scheduler, self._batches, self._delays, self._suspects)
         self.buried: Counter[tuple[str, str]] = Counter()
         """Tasks that are dead of their workers' deaths, by type and lane."""
         self._running: dict[Assigned, int] = {}
-        self._revoked: list[_Revoke] = []
-        self._begun = False
-        self._caught_up = False
+        self.aside = Aside()
+        self._revoked: list[Revoke] = []
+        self._beginning = Beginning(round(config.start_wait_s * 1000))
         self._begin_sent = False
-        self._announcing: set[Assigned] = set()
-        """Partitions that nothing may run of before a commit says that they have a new owner."""
         accounts = [lane.topic for lane in config.lanes] + [TIERS_ACCOUNT]
         self._taken: dict[str, int] = dict.fromkeys(accounts, 0)
         self.taken: Mapping[str, int] = self._taken
         self.taken_bytes = 0
-        self._start_wait_ms = round(config.start_wait_s * 1000)
-        self._begins_ms: int | None = None
-        """When a fresh worker has waited long enough: counted from its first partition, since joining the group may
-        take longer than that, and the lane that happens to be read first would go first."""
 
     # What the reader calls, on its thread.
 
     def take_over(self, assigned: Assigned, restored: OffsetMap | None, end: int) -> None:
         """A partition came; said before its first record."""
-        self._inbox.append(_TakenOver(assigned, restored, end))
+        self._inbox.append(TakenOver(assigned, restored, end))
         self._wake()
 
     def post(self, deliveries: Sequence[Delivery]) -> None:
@@ -115,7 +93,7 @@ class Feed:
 
     def revoke(self, assigned: Iterable[Assigned], grace_s: float) -> bool:
         """Start nothing more of these, and wait until nothing of theirs runs; whether that was so in time."""
-        message = _Revoke(frozenset(assigned), threading.Event())
+        message = Revoke(frozenset(assigned), threading.Event())
         if not message.assigned:
             return True
         self._inbox.append(message)
@@ -126,51 +104,43 @@ class Feed:
         """The first task may start: every lane was read to its end, or as far ahead as it may be."""
         if caught_up and not self._begin_sent:
             self._begin_sent = True
-            self._inbox.append(_Begin())
+            self._inbox.append(CaughtUp())
             self._wake()
 
     # What the driver calls, on its own thread.
 
     def begin(self) -> None:
         """Start whatever is there, and wait for no lane any more."""
-        self._begun = True
+        self._beginning.begun = True
 
     def refresh(self, now_ms: int) -> None:
         """Work through what the others said, and let go what is due."""
         while self._inbox:
             message = self._inbox.popleft()
             match message:
-                case _TakenOver():
-                    if self._begins_ms is None:
-                        self._begins_ms = now_ms + self._start_wait_ms
+                case TakenOver():
                     commands = self._gate.taken_over(*message)
-                    self._announcing.update(each.partition for each in commands if isinstance(each, Record))
+                    self._beginning.came((each.partition for each in commands if isinstance(each, Record)), now_ms)
                     self._follow(commands, now_ms)
-                case _Recorded():
-                    self._announcing.discard(message.assigned)
+                case Recorded():
+                    self._beginning.announced((message.assigned,))
                     self._follow(self._gate.committed(*message), now_ms)
-                case _Revoke():
+                case Revoke():
                     self._discard(message, now_ms)
-                case _Begin():
-                    self._caught_up = True
+                case CaughtUp():
+                    self._beginning.caught_up()
                 case _:
                     self._admit(message, now_ms)
-        if not self._begun:
-            self._begun = self._may_begin(now_ms)
+        if not self._beginning.begun:
+            self._beginning.look(now_ms)
         for delivery in self._delays.due(now_ms):
             self._offer(delivery)
         if self._batches is not None:
             self._batches.look(now_ms)
 
-    def _may_begin(self, now_ms: int) -> bool:
-        # A commit may announce some partitions and the next one the rest, those of the most urgent lane perhaps.
-        if self._caught_up and not self._announcing:
-            return True
-        return self._begins_ms is not None and now_ms >= self._begins_ms
-
     def take(self, limit: int) -> list[Delivery]:
         """The next tasks to start, at most `limit`; each must be given to `done` when it is over."""
-        if not self._begun or limit <= 0:
+        if not self._beginning.begun or limit <= 0:
             return []
         started = self._scheduler.take(limit)
         running, taken = self._running, self._taken
@@ -196,7 +166,7 @@ class Feed:
         gathered, so lanes and types have their shares in tasks, however many of them run at once.
         """
         batches = self._batches
-        if batches is None or not self._begun or limit <= 0:
+        if batches is None or not self._beginning.begun or limit <= 0:
             return self.take(limit), []
         alone: list[Delivery] = []
         # They had their turn, and only a place to run was missing: nobody is to overtake them again and again.
@@ -219,22 +189,35 @@ class Feed:
             return True
         return self._gate.is_suspect(delivery.assigned, delivery.offset)
 
-    def batch_done(self, batch: Batch, now_ms: int) -> None:
-        """A batch is over and the outcomes of its tasks are with the settler."""
+    def batch_done(self, batch: Batch, now_ms: int, records: Sequence[Delivery] | None = None) -> None:
+        """A batch is over and the outcomes of its tasks are with the settler.
+
+        Args:
+            batch: as it was started.
+            now_ms: Unix ms.
+            records: those that its outcomes settle, where that is others: some were moved aside.
+        """
         assert self._batches is not None
         self._batches.finished(batch[0].task.type)
-        for delivery in batch:
+        for delivery in batch if records is None else records:
             self.done(delivery, now_ms)
 
-    def done(self, delivery: Delivery, now_ms: int) -> None:
-        """An attempt is over and its outcome is with the settler."""
+    def done(self, delivery: Delivery, now_ms: int, *, goes_on: bool = False) -> None:
+        """The outcome of a record whose attempt ran is with the settler.
+
+        Args:
+            delivery: the record.
+            now_ms: Unix ms.
+            goes_on: whether the attempt goes on, since only its record was moved aside.
+        """
+        if not goes_on:
+            self._scheduler.finished(delivery.task.type)
         assigned = delivery.assigned
         left = self._running[assigned] - 1
         if left:
             self._running[assigned] = left
         else:
             del self._running[assigned]
-        self._scheduler.finished(delivery.task.type)
         commands = self._gate.finished(assigned, delivery.offset)
         if commands:
             self._follow(commands, now_ms)
@@ -252,6 +235,30 @@ class Feed:
         """How many attempts may run at once now of each type whose concurrency adapts; any thread."""
         return self._adaptive.limits if self._adaptive is not None else {}
 
+    def ended_away(self, delivery: Delivery) -> None:
+        """An attempt is over that has no record to settle now, since that was moved aside."""
+        self._scheduler.finished(delivery.task.type)
+
+    def may_move(self, assigned: Assigned, offset: int) -> bool:
+        """Whether a record may be settled by moving it: not a suspect, whose loss count belongs to its place, and not
+        in a partition that is about to leave, whose next owner reads it again.
+        """
+        leaves = any(assigned in revoke.assigned for revoke in self._revoked)
+        return not leaves and not self._gate.is_suspect(assigned, offset)
+
+    def withdraw(self, wanted: Container[Place], now_ms: int) -> list[Delivery]:
+        """Take out records that wait for their turn, for company or for their time; whoever does it settles them."""
+
+        def goes(delivery: Delivery) -> bool:
+            return (delivery.assigned, delivery.offset) in wanted
+
+        in_line, gathered = self.places.take_out(goes)
+        for delivery in in_line:
+            self._count(delivery)
+        for delivery in (gone := [*in_line, *gathered]):
+            self._follow(self._gate.finished(delivery.assigned, delivery.offset), now_ms)
+        return gone
+
     @property
     def next_due_ms(self) -> int | None:
         """When there is something to do without anybody's word: the next task that waits for its time is due, a batch
@@ -260,9 +267,10 @@ class Feed:
         due_ms = self._delays.next_due_ms
         if self._batches is not None and (batch_ms := self._batches.next_due_ms) is not None:
             due_ms = batch_ms if due_ms is None else min(due_ms, batch_ms)
-        if self._begun or self._begins_ms is None:
+        begins_ms = self._beginning.due_ms
+        if begins_ms is None:
             return due_ms
-        return self._begins_ms if due_ms is None else min(due_ms, self._begins_ms)
+        return begins_ms if due_ms is None else min(due_ms, begins_ms)
 
     @property
     def waiting(self) -> int:
@@ -273,16 +281,6 @@ class Feed:
     def gathered(self) -> int:
         """Those of them that wait for company in a batch; any thread."""
         return len(self._batches) if self._batches is not None else 0
-
-    def oldest_ms(self, now_ms: int) -> int:
-        """How long the oldest task has waited of those that are next in their lanes, since it was enqueued or due.
-
-        Any thread. What waits for the concurrency of its type has stepped aside and does not count.
-        """
-        heads = [head.task for head in self._scheduler.heads()]
-        # A record without any time is of no known age.
-        since_ms = [due_ms for task in heads if (due_ms := max(task.enqueued_ms, task.not_before_ms))]
-        return max(0, now_ms - min(since_ms)) if since_ms else 0
 
     @property
     def delayed(self) -> int:
@@ -297,6 +295,8 @@ class Feed:
     def _admit(self, deliveries: Iterable[Delivery], now_ms: int) -> None:
         gate, offer = self._gate, self._scheduler.offer
         cleared: Assigned | None = None
+        if self.aside.awaits:
+            deliveries = [delivery for delivery in deliveries if not self._comes_home(delivery)]
         for delivery in deliveries:
             assigned, task = delivery.assigned, delivery.task
             if assigned is not cleared:
@@ -311,6 +311,18 @@ class Feed:
                 self._delays.push(task.not_before_ms, delivery)
             else:
                 offer(task.lane, task.type, delivery)
+
+    def _comes_home(self, copy: Delivery) -> bool:
+        """Whether a record that was read stands for an attempt of ours, which runs or has just ended."""
+        found = self.aside.arrived(copy)
+        if found is None:
+            return False
+        self._count(copy)
+        if isinstance(found, Delivery):
+            self._running[copy.assigned] = self._running.get(copy.assigned, 0) + 1
+        else:
+            self._settler.post(found)
+        return True
 
     def _follow(self, commands: Sequence[Command[Assigned, Delivery]], now_ms: int) -> None:
         for command in commands:
@@ -338,7 +350,7 @@ class Feed:
 
     def _recorded(self, assigned: Assigned, known: OffsetMap) -> None:
         """Called on the settler's thread, when the losses are committed."""
-        self._inbox.append(_Recorded(assigned, known))
+        self._inbox.append(Recorded(assigned, known))
         self._wake()
 
     def _run(self, delivery: Delivery, now_ms: int) -> None:
@@ -355,18 +367,18 @@ class Feed:
         self._taken[delivery.account] += 1
         self.taken_bytes += delivery.size_bytes
 
-    def _discard(self, revoke: _Revoke, now_ms: int) -> None:
+    def _discard(self, revoke: Revoke, now_ms: int) -> None:
         def goes(delivery: Delivery) -> bool:
             return delivery.assigned in revoke.assigned
 
         waiting = [delivery for delivery in self._suspects.values() if goes(delivery)]
         for delivery in waiting:
             del self._suspects[(delivery.assigned, delivery.offset)]
-        for delivery in [*waiting, *self._scheduler.discard(goes), *self._delays.discard(goes)]:
+        in_line, _gathered = self.places.take_out(goes)
+        for delivery in [*waiting, *in_line]:
             self._count(delivery)
-        for delivery in self._batches.discard(goes) if self._batches is not None else ():
-            self._scheduler.finished(delivery.task.type)
-        self._announcing -= revoke.assigned
+        self._beginning.announced(revoke.assigned)
+        self.aside.left(revoke.assigned)
         for assigned in revoke.assigned:
             self._follow(self._gate.released(assigned), now_ms)
         self._revoked.append(revoke)

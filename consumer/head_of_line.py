@@ -45,7 +45,7 @@ class Verdict(Enum):
     OUTAGE = "too many are unfinished for one task to be the cause"
 
 
-class Held(NamedTuple):
+class MapHead(NamedTuple):
     """What a commit says of a partition whose head holds back more than it may."""
 
     offsets: tuple[int, ...]
@@ -62,14 +62,14 @@ class Held(NamedTuple):
         return Verdict.OUTAGE if self.unfinished > most else Verdict.HOLDING_BACK
 
 
-def held_of(known: OffsetMap, records: int) -> Held | None:
+def map_head(known: OffsetMap, records: int) -> MapHead | None:
     """What the map of a commit says of its head; None where that holds back fewer finished records than `records`."""
     unfinished = len(known.unfinished)
     finished = known.highest_finished + 1 - known.watermark - unfinished
     if not unfinished or finished < records:
         return None
     behind = bisect_right(known.unfinished, known.highest_finished - records)
-    return Held(known.unfinished[: min(behind, LISTED_MAX)], finished, unfinished)
+    return MapHead(known.unfinished[: min(behind, LISTED_MAX)], finished, unfinished)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,8 @@ class Head(Generic[K]):
         partition: which.
         offsets: those that hold it back, ascending, the head first.
         since_ms: when the head was first seen to do so.
-        finished: as in `Held`.
-        unfinished: as in `Held`.
+        finished: as in `MapHead`.
+        unfinished: as in `MapHead`.
         verdict: what to make of it.
         tell: whether it is time to say so: once, and then with a back-off.
     """
@@ -115,7 +115,7 @@ class HeadsOfLine(Generic[K]):
         self._patience_ms = patience_ms
         self._partitions: dict[K, _Partition] = {}
 
-    def look(self, held: Mapping[K, Held], now_ms: int) -> list[Head[K]]:
+    def look(self, held: Mapping[K, MapHead], now_ms: int) -> list[Head[K]]:
         """The partitions that are held back now.
 
         Args:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fairlane.consumer.assignment import Lease
 from fairlane.consumer.delivery import Assigned
-from fairlane.consumer.head_of_line import RECORDS, Held, held_of
+from fairlane.consumer.head_of_line import RECORDS, MapHead, map_head
 from fairlane.consumer.suspects import leaving
 from fairlane.consumer.tracker import PartitionTracker
 from fairlane.topics.offset_map import OffsetMap, encode
@@ -58,16 +58,16 @@ class Ledger:
     """All trackers of this process.
 
     Args:
-        held_records: how many finished records the head of a partition holds back before it is told of.
+        head_records: how many finished records the head of a partition holds back before it is told of.
 
     Attributes:
-        held: the partitions whose head does, as of their newest commit; a new mapping whenever it changes.
+        heads: the partitions whose head does, as of their newest commit; a new mapping whenever it changes.
     """
 
-    def __init__(self, held_records: int = RECORDS) -> None:
+    def __init__(self, head_records: int = RECORDS) -> None:
         self._entries: dict[Assigned, _Entry] = {}
-        self._held_records = held_records
-        self.held: Mapping[Assigned, Held] = MappingProxyType({})
+        self._head_records = head_records
+        self.heads: Mapping[Assigned, MapHead] = MappingProxyType({})
 
     def open(self, assigned: Assigned, start: int, end: int, restored: OffsetMap | None) -> None:
         """An assignment begins at `start`, with the map that its predecessor committed, if there is one.
@@ -84,13 +84,13 @@ class Ledger:
         """Assignments are over, whatever was open in them."""
         for each in assigned:
             self._entries.pop(each, None)
-            if each in self.held:
-                self._note_held(each, None)
+            if each in self.heads:
+                self._note_head(each, None)
 
     def drop_all(self) -> None:
         """Everything is given up."""
         self._entries.clear()
-        self.held = MappingProxyType({})
+        self.heads = MappingProxyType({})
 
     def __contains__(self, assigned: Assigned) -> bool:
         return assigned in self._entries
@@ -155,8 +155,8 @@ class Ledger:
             if entry.changed and lease.holds(assigned):
                 snapshot = entry.snapshot()
                 span = snapshot.highest_finished - snapshot.watermark
-                if span >= self._held_records or (self.held and assigned in self.held):
-                    self._note_held(assigned, held_of(snapshot, self._held_records))
+                if span >= self._head_records or (self.heads and assigned in self.heads):
+                    self._note_head(assigned, map_head(snapshot, self._head_records))
                 if assigned in reopened:
                     snapshot = _with_open(snapshot, reopened[assigned])
                 offsets.append(OffsetToCommit(assigned, snapshot.watermark, encode(snapshot)))
@@ -171,9 +171,9 @@ class Ledger:
                 entry.changed = each.assigned in open_still
                 entry.watermark_sent = each.offset
 
-    def _note_held(self, assigned: Assigned, held: Held | None) -> None:
-        others = {each: known for each, known in self.held.items() if each != assigned}
-        self.held = MappingProxyType(others if held is None else {**others, assigned: held})
+    def _note_head(self, assigned: Assigned, held: MapHead | None) -> None:
+        others = {each: known for each, known in self.heads.items() if each != assigned}
+        self.heads = MappingProxyType(others if held is None else {**others, assigned: held})
 
     def progress(self) -> Mapping[Assigned, Progress]:
         """How far everything is, for the reader; a new frozen mapping."""

@@ -4,7 +4,8 @@ Invariant: an outcome is frozen and complete: `settle_records` makes every recor
 traceparent is the one of the attempt's own span, for the settlement to link to.
 
 Terminal: Completed, Dead, Expired, Malformed. Not terminal: Retrying (an attempt failed), Deferred (not due, moved on
-to a tier) and HandedBack (a shutdown took it away unfinished), which are the same task again, later.
+to a tier) and HandedBack (a shutdown took it away unfinished), which are the same task again, later; and Moved (its
+record held back a partition), which is the same task in another place while its attempt goes on.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from fairlane.consumer.delivery import Delivery, Unreadable
+from fairlane.consumer.delivery import Assigned, Delivery, Unreadable
 from fairlane.topics.events import ErrorInfo, Reason
 from fairlane.topics.task import Task
 
@@ -88,6 +89,14 @@ class HandedBack(msgspec.Struct, frozen=True, gc=False):
     traceparent: str = ""
 
 
+class Moved(msgspec.Struct, frozen=True, gc=False):
+    """Its record holds back its partition: a copy in a partition of ours stands for it, and its attempt goes on."""
+
+    delivery: Delivery
+    finished_ms: int
+    target: Assigned
+
+
 class Malformed(msgspec.Struct, frozen=True, gc=False):
     """The record is no task: to the DLQ, byte for byte, with what is wrong with it."""
 
@@ -96,14 +105,14 @@ class Malformed(msgspec.Struct, frozen=True, gc=False):
     finished_ms: int
 
 
-Outcome = Completed | Retrying | Dead | Expired | Deferred | HandedBack | Malformed
-OUTCOMES: Final = (Completed, Retrying, Dead, Expired, Deferred, HandedBack, Malformed)
+Outcome = Completed | Retrying | Dead | Expired | Deferred | HandedBack | Moved | Malformed
+OUTCOMES: Final = (Completed, Retrying, Dead, Expired, Deferred, HandedBack, Moved, Malformed)
 """For `isinstance`: the most frequent one first."""
 
 
 def traceparent_of(outcome: Outcome) -> str:
     """The span of the attempt, "" where none was recorded."""
-    return "" if isinstance(outcome, Deferred | Malformed) else outcome.traceparent
+    return "" if isinstance(outcome, Deferred | Moved | Malformed) else outcome.traceparent
 
 
 def size_of(outcome: Outcome) -> int:

@@ -22,7 +22,7 @@ aside as the oldest of its lane); that task then goes ahead of its lane, its slo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
@@ -303,6 +303,13 @@ class Scheduler(Generic[T]):
     def waiting(self, lane: str) -> int:
         """How many tasks wait in the lane."""
         return len(self._lanes[lane])
+
+    def __iter__(self) -> Iterator[T]:
+        """All that waits, in no order."""
+        for lane in self._urgent_first:
+            yield from (admitted.item for admitted in lane.admitted)
+            yield from (_bare(entry) for entry in lane.line)
+            yield from (each.item for gate in self._gates.values() for each in gate.aside[lane.rank])
 
     def __len__(self) -> int:
         return sum(map(len, self._urgent_first))

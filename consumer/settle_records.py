@@ -18,6 +18,7 @@ from fairlane.consumer.outcome import (
     Expired,
     HandedBack,
     Malformed,
+    Moved,
     OutboxRecord,
     Outcome,
     Retrying,
@@ -97,6 +98,9 @@ class Settles:
             case HandedBack():
                 task = outcome.delivery.kept
                 yield self._hop(msgspec.structs.replace(task, handbacks=task.handbacks + 1), outcome.finished_ms)
+            case Moved(delivery, _, target):
+                task = delivery.kept
+                yield Record(target.topic, task.key, task.value, wire.hop(task), target.partition)
             case Malformed():
                 yield from self._malformed(outcome, thrift)
 

@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from fairlane.consumer.assignment import Lease
-from fairlane.consumer.outcome import Completed, Dead, Deferred, HandedBack, Outcome, Retrying
+from fairlane.consumer.outcome import Completed, Dead, Deferred, HandedBack, Moved, Outcome, Retrying
 from fairlane.topics.events import ErrorInfo, Reason
 from fairlane.topics.names import QueueNames
 
@@ -151,7 +151,7 @@ def _spare(settling: Settling, refusal: Refusal, own: frozenset[str], names: Que
             return Settling(_dead(outcome, reason, detail))
         case Retrying():
             return Settling(_dead(outcome, "max_attempts", outcome.error))
-        case Deferred() | HandedBack():
+        case Deferred() | HandedBack() | Moved():
             return Settling(Dead(outcome.delivery, outcome.finished_ms, outcome.finished_ms, "fatal", detail))
         case _:
             return replace(settling, thrift=settling.thrift + 1) if settling.thrift < THRIFT_MAX else None

@@ -19,7 +19,7 @@ from fairlane.consumer import settle_reports
 from fairlane.consumer.assignment import Lease
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Assigned
-from fairlane.consumer.head_of_line import Held
+from fairlane.consumer.head_of_line import MapHead
 from fairlane.consumer.ledger import Ledger, OffsetToCommit, Progress
 from fairlane.consumer.linger import Linger
 from fairlane.consumer.outcome import OUTCOMES, Outcome, size_of
@@ -109,9 +109,9 @@ class Settler:
         return self._config.transactional_id_prefix
 
     @property
-    def held_back(self) -> Mapping[Assigned, Held]:
+    def heads(self) -> Mapping[Assigned, MapHead]:
         """The partitions whose head holds back more than it may; a frozen mapping, for any thread."""
-        return self._ledger.held
+        return self._ledger.heads
 
     def start(self) -> None:
         """Start the thread."""

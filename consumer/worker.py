@@ -27,6 +27,7 @@ from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.engine import Engine
 from fairlane.consumer.executor import Executor
 from fairlane.consumer.handlers import Handlers, Middleware
+from fairlane.consumer.head_watch import HeadWatch
 from fairlane.consumer.health import State
 from fairlane.consumer.heartbeat import Pulse
 from fairlane.consumer.meter import Meter
@@ -94,6 +95,7 @@ class Worker:
             on_crash=self._crashed,
             batches=BatchAttempts(config, handlers, self._attempts) if self._engine.feed.gathers else None,
         )
+        self._heads = HeadWatch(config, handlers, self._engine, self._executor, on_crash=self._crashed)
         self._pulse: Pulse | None = None
         self.vitals = Vitals(config, self._engine, self._state, self._acknowledged_s, self._metrics)
         self._stop = asyncio.Event()
@@ -135,6 +137,7 @@ class Worker:
             pulse = self._pulse = Pulse(self.config, self._version, self._look)
             pulse.start()
             trimming = asyncio.create_task(self._trim(take_over), name="fairlane-trimming")
+            heads = asyncio.create_task(self._heads.run(), name="fairlane-heads")
             self._executor.start()
             self.ready.set()
             _logger.info(
@@ -146,8 +149,12 @@ class Worker:
             )
             try:
                 await self._stop.wait()
+                heads.cancel()
+                if not self._has_crashed():
+                    await self._heads.homing()
                 await self._end()
             finally:
+                heads.cancel()
                 trimming.cancel()
                 await asyncio.to_thread(take_over.stop, 2.0)
                 await asyncio.to_thread(pulse.close, 2.0)
@@ -289,7 +296,7 @@ class Worker:
         moment_ms = now_ms()
         feed, running = self._engine.feed, self._executor.running
         long_ones = (
-            (delivery, each.since_ms)
+            (feed.aside.home(delivery) or delivery, each.since_ms)
             for each in running.values()
             if moment_ms - each.since_ms >= heartbeat.LONG_MS
             for delivery in (each.delivery, *each.others)
@@ -315,9 +322,10 @@ class Worker:
             partitions=tuple(f"{each.topic}/{each.partition}" for each in self._engine.reader.held),
             counters=self._meter.counters,
             running_tasks=listed,
+            held_back=self._heads.shown,
             types=self._meter.types(moment_ms),
             limits=feed.limits,
-            oldest_ms=feed.oldest_ms(moment_ms),
+            oldest_ms=feed.places.oldest_ms(moment_ms),
             cpu=round(self._meter.cpu(time.process_time(), moment_ms), 3),
             pool=self.pool,
         )

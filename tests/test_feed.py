@@ -6,6 +6,7 @@ import threading
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 from span_recorder import Recorder as Spans
 from span_recorder import as_text, error_type, install
 from worker_parts import NOW_MS, P5, config, delivery
@@ -14,10 +15,11 @@ from fairlane.consumer.config import TIERS_ACCOUNT
 from fairlane.consumer.delivery import Assigned, Delivery
 from fairlane.consumer.feed import Feed
 from fairlane.consumer.handlers import Handler
-from fairlane.consumer.outcome import Dead
+from fairlane.consumer.outcome import Completed, Dead
 from fairlane.consumer.to_settler import RecordLosses
 from fairlane.topics.offset_map import OffsetMap
 from fairlane.topics.payload import Signature
+from fairlane.topics.task import Origin
 
 P3 = Assigned("shop.p3", 0, 2)
 P1 = Assigned("shop.p1", 0, 3)
@@ -177,23 +179,23 @@ def test_a_type_at_its_limit_steps_aside_until_one_of_it_is_done() -> None:
 
 def test_the_oldest_is_the_oldest_of_those_that_are_next_since_they_were_enqueued_or_due() -> None:
     bench = Bench(P5, P1, limits={"report": 1})
-    assert bench.feed.oldest_ms(NOW_MS) == 0
+    assert bench.feed.places.oldest_ms(NOW_MS) == 0
     bench.post(delivery(1, enqueued_ms=NOW_MS - 100), delivery(2, enqueued_ms=NOW_MS - 5_000))
-    assert bench.feed.oldest_ms(NOW_MS) == 100
+    assert bench.feed.places.oldest_ms(NOW_MS) == 100
     low = {"assigned": P1, "lane": "shop.p1"}
     # Enqueued long ago, to be run later: it has waited since then.
     bench.post(delivery(3, enqueued_ms=NOW_MS - 90_000, not_before_ms=NOW_MS - 700, **low))  # type: ignore[arg-type]
-    assert bench.feed.oldest_ms(NOW_MS) == 700
+    assert bench.feed.places.oldest_ms(NOW_MS) == 700
     bench.take()
     # The second report steps aside: its own limit holds it back, not the want of processes.
     bench.post(*[delivery(10 + number, task_type="report", enqueued_ms=NOW_MS - 60_000) for number in range(2)])
     assert bench.take() == [10]
-    assert bench.feed.oldest_ms(NOW_MS) == 0
+    assert bench.feed.places.oldest_ms(NOW_MS) == 0
     bench.post(delivery(12, enqueued_ms=NOW_MS + 5_000))
-    assert bench.feed.oldest_ms(NOW_MS) == 0, "a producer whose clock is ahead"
+    assert bench.feed.places.oldest_ms(NOW_MS) == 0, "a producer whose clock is ahead"
     bench.take()
     bench.post(delivery(13))
-    assert bench.feed.oldest_ms(NOW_MS) == 0, "a record without a time"
+    assert bench.feed.places.oldest_ms(NOW_MS) == 0, "a record without a time"
 
 
 def test_a_task_that_is_not_due_waits_for_its_time() -> None:
@@ -388,6 +390,82 @@ def test_a_commit_that_comes_after_its_partition_left_starts_nothing() -> None:
     bench.revoke(P3)
     bench.record()
     assert bench.take() == []
+
+
+def away(bench: Bench, offset: int = 7) -> Delivery:
+    """A task that runs and whose record was moved to the tier."""
+    bench.post(delivery(offset, origin=Origin("shop.p5", 0, offset)))
+    (started,) = bench.feed.take(1)
+    freed = bench.feed.aside.moved(started, TIER)
+    bench.feed.done(freed, NOW_MS, goes_on=True)
+    return started
+
+
+def copy_of(moved: Delivery, offset: int = 40) -> Delivery:
+    return replace(moved, assigned=TIER, offset=offset, account=TIERS_ACCOUNT)
+
+
+def test_the_copy_of_a_record_that_was_moved_is_not_started_but_stands_for_the_attempt() -> None:
+    bench = Bench(P5, TIER, limits={"send": 1})
+    moved = away(bench)
+    copy = copy_of(moved)
+    bench.post(copy, delivery(8))
+    assert bench.take() == [], "the attempt goes on, so the one place of its type is taken"
+    assert bench.feed.aside.home(moved) is copy
+    assert not bench.revoke(TIER).is_set(), "and a partition that leaves waits for it"
+    bench.feed.done(copy, NOW_MS)
+    assert bench.take() == [8]
+
+
+def test_the_partition_that_a_record_was_moved_from_does_not_wait_for_its_attempt() -> None:
+    bench = Bench(P5, TIER)
+    away(bench)
+    assert bench.revoke(P5).is_set()
+
+
+def test_the_outcome_of_an_attempt_that_ended_meanwhile_settles_the_copy_when_it_is_read() -> None:
+    bench = Bench(P5, TIER)
+    moved = away(bench)
+    before = bench.taken
+    outcome = Completed(moved, NOW_MS, NOW_MS, b"null")
+    assert bench.feed.aside.ended(moved, outcome) is None
+    bench.feed.ended_away(moved)
+    copy = copy_of(moved)
+    bench.post(copy)
+    assert bench.settler.told == [replace(outcome, delivery=copy)]
+    assert (bench.take(), bench.feed.running) == ([], 0)
+    assert bench.taken[0] == before[0] + 1, "it takes no place in the buffers any more"
+
+
+def test_what_holds_back_is_found_wherever_it_waits_and_taken_out_where_it_may_be() -> None:
+    bench = Bench(P5, TIER, limits={"one": 1})
+    bench.take_over(P3, OffsetMap(0, -1, (), {}, clean=False), end=8)
+    bench.post(delivery(1, task_type="one"), delivery(2, task_type="one"))
+    assert bench.take() == [1]
+    bench.post(delivery(3, assigned=TIER, account=TIERS_ACCOUNT, not_before_ms=NOW_MS + 60_000))
+    bench.post(delivery(4, assigned=P3, lane="shop.p3"))
+    wanted = {(P5, 2), (TIER, 3), (P3, 4), (P5, 99)}
+    found = bench.feed.places.find(wanted)
+    assert {place: state for place, (state, _) in found.items()} == {
+        (P5, 2): "waiting",
+        (TIER, 3): "delayed",
+        (P3, 4): "suspect",
+    }
+    assert [bench.feed.may_move(*place) for place in ((P5, 2), (TIER, 3), (P3, 4))] == [True, True, False]
+    gone = bench.feed.withdraw({(P5, 2), (TIER, 3)}, NOW_MS)
+    assert sorted(each.offset for each in gone) == [2, 3]
+    assert bench.feed.places.find({(P5, 2), (TIER, 3)}) == {}
+    assert (bench.feed.waiting, bench.feed.delayed) == (0, 0)
+    bench.feed.done(delivery(1, task_type="one"), NOW_MS)
+    assert bench.take() == []
+
+
+def test_nothing_is_moved_out_of_a_partition_that_is_about_to_leave() -> None:
+    bench = Bench(P5)
+    bench.post(delivery(1), delivery(2))
+    bench.feed.take(1)
+    bench.revoke(P5)
+    assert not bench.feed.may_move(P5, 1)
 
 
 def test_a_task_that_is_dead_of_its_workers_has_a_span_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

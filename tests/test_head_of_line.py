@@ -15,9 +15,9 @@ from fairlane.consumer.head_of_line import (
     TELL_MAX_MS,
     Head,
     HeadsOfLine,
-    Held,
+    MapHead,
     Verdict,
-    held_of,
+    map_head,
 )
 from fairlane.topics.offset_map import MAX_SPAN, OffsetMap
 
@@ -43,12 +43,12 @@ def known(finished: int, unfinished: int = 1) -> OffsetMap:
 def test_a_verdict_follows_from_what_is_held_back_and_from_the_share_that_is_finished(
     finished: int, unfinished: int, verdict: Verdict | None
 ) -> None:
-    held = held_of(known(finished, unfinished), RECORDS)
+    held = map_head(known(finished, unfinished), RECORDS)
     assert (held.verdict if held is not None else None) is verdict
 
 
 def test_one_unfinished_record_is_never_an_outage_however_little_it_may_hold_back() -> None:
-    held = held_of(known(3), 3)
+    held = map_head(known(3), 3)
     assert held is not None
     assert held.verdict is Verdict.HOLDING_BACK
 
@@ -65,7 +65,7 @@ def test_what_is_held_back_is_what_a_count_of_every_offset_says(delivered: set[i
     highest, open_still = max(finished, default=-1), sorted(delivered - finished)
     watermark = min(open_still, default=highest + 1)
     unfinished = tuple(offset for offset in open_still if offset < highest)
-    held = held_of(OffsetMap(watermark, max(highest, watermark - 1), unfinished), records)
+    held = map_head(OffsetMap(watermark, max(highest, watermark - 1), unfinished), records)
     behind = [offset for offset in range(watermark, highest + 1) if offset not in unfinished]
     if not unfinished or len(behind) < records:
         assert held is None
@@ -83,7 +83,7 @@ class Watching(RuleBasedStateMachine):
         super().__init__()
         self.heads: HeadsOfLine[str] = HeadsOfLine(PATIENCE_MS)
         self.now_ms = 0
-        self.looks: list[tuple[int, dict[str, Held]]] = []
+        self.looks: list[tuple[int, dict[str, MapHead]]] = []
         self.told: dict[str, list[tuple[int, object]]] = {}
 
     @rule(
@@ -91,11 +91,11 @@ class Watching(RuleBasedStateMachine):
         held=st.dictionaries(
             st.sampled_from(["p3/0", "p3/1"]),
             st.tuples(st.integers(0, 3), st.integers(1, 4)).map(
-                lambda drawn: Held(tuple(range(drawn[0], drawn[0] + drawn[1])), 100, 3 * (drawn[1] % 2) + 1)
+                lambda drawn: MapHead(tuple(range(drawn[0], drawn[0] + drawn[1])), 100, 3 * (drawn[1] % 2) + 1)
             ),
         ),
     )
-    def look(self, after_ms: int, held: dict[str, Held]) -> None:
+    def look(self, after_ms: int, held: dict[str, MapHead]) -> None:
         self.now_ms += after_ms
         self.looks.append((self.now_ms, held))
         for partition in [gone for gone in self.told if gone not in held]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from worker_parts import P5, lease_of
 
 from fairlane.consumer.delivery import Assigned
-from fairlane.consumer.head_of_line import RECORDS, Held
+from fairlane.consumer.head_of_line import RECORDS, MapHead
 from fairlane.consumer.ledger import Ledger, OffsetToCommit, Progress
 from fairlane.topics.offset_map import OffsetMap, decode
 
@@ -22,10 +22,10 @@ def ledger(
     start: int = 0,
     end: int = 0,
     restored: OffsetMap | None = None,
-    held_records: int = RECORDS,
+    head_records: int = RECORDS,
 ) -> Ledger:
     """Books of `P5` in which these offsets were delivered."""
-    made = Ledger(held_records)
+    made = Ledger(head_records)
     made.open(P5, start, end, restored)
     made.delivered(P5, list(offsets))
     return made
@@ -164,29 +164,29 @@ def test_progress_starts_where_the_assignment_does() -> None:
 
 
 def test_a_head_that_holds_back_more_than_it_may_is_told_of_until_it_is_finished() -> None:
-    books = ledger(range(12), held_records=10)
+    books = ledger(range(12), head_records=10)
     for offset in range(1, 10):
         books.finished(P5, [offset])
     commit(books)
-    assert books.held == {}, "nine are not more than it may"
+    assert books.heads == {}, "nine are not more than it may"
     books.finished(P5, [10])
     commit(books)
-    assert books.held == {P5: Held((0,), 10, 1)}
+    assert books.heads == {P5: MapHead((0,), 10, 1)}
     books.finished(P5, [0])
     commit(books)
-    assert books.held == {}
+    assert books.heads == {}
 
 
 def test_a_partition_that_left_is_held_back_by_nobody_here() -> None:
     leaves: tuple[Callable[[Ledger], None], ...] = (Ledger.drop_all, lambda books: books.drop([P5]))
     for leave in leaves:
-        books = ledger(range(12), held_records=5)
+        books = ledger(range(12), head_records=5)
         for offset in range(1, 12):
             books.finished(P5, [offset])
         commit(books)
-        assert P5 in books.held
+        assert P5 in books.heads
         leave(books)
-        assert books.held == {}
+        assert books.heads == {}
 
 
 STEP = st.tuples(st.sampled_from(["deliver", "finish", "commit", "apart", "end"]), st.integers(0, 999))

@@ -16,6 +16,7 @@ from fairlane.consumer.outcome import (
     Expired,
     HandedBack,
     Malformed,
+    Moved,
     OutboxRecord,
     Outcome,
     Retrying,
@@ -116,6 +117,15 @@ def test_a_terminal_event_goes_to_the_partition_where_its_producer_waits(outcome
     reply = on(NAMES.replies, records)
     assert (reply.partition, reply.key) == (3, b"t-7")
     assert reply.value == on(NAMES.status, records).value
+
+
+def test_what_was_moved_is_the_same_task_in_the_partition_that_was_chosen_and_has_no_event() -> None:
+    moved = delivery(losses=1, attempt=3, enqueued_ms=NOW_MS - 5_000)
+    (record,) = written(Moved(moved, NOW_MS, Assigned("shop.retry-1s", 6, 9)))
+    assert (record.topic, record.partition) == ("shop.retry-1s", 6)
+    copy = again(record)
+    assert (copy.type, copy.attempt, copy.worker_lost, copy.handbacks) == ("send", 3, 1, 0)
+    assert (copy.origin, copy.lane, copy.not_before_ms) == (moved.task.origin, "shop.p5", 0)
 
 
 def test_a_retry_is_no_reply() -> None:

@@ -33,6 +33,7 @@ CORE = (
     "consumer/settle_records.py",
     "consumer/suspects.py",
     "consumer/head_of_line.py",
+    "consumer/aside.py",
     "consumer/linger.py",
     "consumer/adaptive.py",
     "consumer/restarts.py",

@@ -14,6 +14,7 @@ import pytest
 from waiting import wait_until
 from worker_parts import config, delivery
 
+from fairlane.consumer.aside import Aside
 from fairlane.consumer.attempt import Attempts
 from fairlane.consumer.executor import Executor
 from fairlane.consumer.handlers import Handler
@@ -52,6 +53,7 @@ class OneTask:
     waiting = delayed = backlog = backlog_bytes = 0
     next_due_ms = None
     adapts = False
+    aside = Aside()
 
     def __init__(self) -> None:
         self.left = [delivery(task_type="resize")]

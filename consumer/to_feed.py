@@ -1,0 +1,38 @@
+"""What the reader and the settler tell the feed, besides deliveries.
+
+Invariant: frozen values; the feed works through them in the order in which they were told.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+from fairlane.consumer.delivery import Assigned
+from fairlane.topics.offset_map import OffsetMap
+
+
+class TakenOver(NamedTuple):
+    """A partition came, with the map of its last owner; `end` is that of the log now."""
+
+    assigned: Assigned
+    restored: OffsetMap | None
+    end: int
+
+
+class Recorded(NamedTuple):
+    """The losses of suspects are committed, so these may start."""
+
+    assigned: Assigned
+    known: OffsetMap
+
+
+class Revoke(NamedTuple):
+    """These leave: start nothing more of theirs, and set `quiet` when nothing of theirs runs."""
+
+    assigned: frozenset[Assigned]
+    quiet: threading.Event
+
+
+class CaughtUp(NamedTuple):
+    """Every lane was read to its end, or as far ahead as it may be."""
