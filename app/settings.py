@@ -60,7 +60,8 @@ def _tiers(value: Any) -> Any:
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, list | tuple):
         return value
-    return tuple(sorted(Tier.parse(name.strip()) if isinstance(name, str) else name for name in names))
+    tiers = [Tier.parse(name.strip()) if isinstance(name, str) else name for name in names]
+    return tuple(sorted(tiers) if all(isinstance(tier, Tier) for tier in tiers) else tiers)
 
 
 def _or_none(value: Any) -> Any:
@@ -152,7 +153,7 @@ class Settings(BaseSettings):
     buffer_records: int = Field(4_000, ge=1)
     buffer_bytes: int = Field(64 << 20, ge=1)
     delayed_max: int = Field(10_000, ge=1)
-    keep_s: Annotated[float | None, BeforeValidator(_or_none)] = 7 * 86_400.0
+    keep_s: Annotated[float | None, BeforeValidator(_or_none), Field(ge=0, allow_inf_nan=False)] = 7 * 86_400.0
     no_handler_s: float = Field(3_600.0, ge=0)
     worker_lost_max: int = Field(3, ge=2)
     head_of_line: HeadOfLine = "move"
@@ -169,8 +170,8 @@ class Settings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             raise _usage_error(error, values, type(self).model_fields) from None
-        except ValueError as error:
-            # Of pydantic-settings: a variable that has to be JSON; of tomllib: a file that is no TOML.
+        except (ValueError, RecursionError) as error:
+            # Of pydantic-settings: a variable that has to be JSON; of tomllib: a file that is no TOML. Either nests.
             raise UsageError(f"the settings cannot be read: {error}", f"Look at {FILE} and at {PREFIX}*") from error
         _warn_of_near_misses(os.environ, type(self).model_fields)
 

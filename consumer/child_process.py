@@ -249,7 +249,7 @@ class ChildProcess:
         except (asyncio.IncompleteReadError, OSError):
             # It has ended, as `_end` is about to hear, or goes on without its pipe.
             asyncio.get_running_loop().call_later(DRAIN_S, self._kill, "it closed its pipe")
-        except (msgspec.MsgspecError, MemoryError, ValueError) as error:
+        except (msgspec.MsgspecError, MemoryError, RecursionError, ValueError) as error:
             self._kill(f"it wrote what nobody can read: {error}")
 
     async def _end(self) -> Ended:

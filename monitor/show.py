@@ -13,6 +13,8 @@ from typing import Final
 
 import msgspec
 
+from fairlane.topics.events import UNREADABLE
+
 # C0 and C1 (0x9b alone begins an escape sequence), soft hyphen, zero-width space and bidirectional marks, line and
 # paragraph separators, interlinear annotations, tags, and surrogates, which are no characters at all. Joiners and
 # variation selectors stay: emoji are made of them.
@@ -27,6 +29,8 @@ _SECOND_MS: Final = 1_000
 _MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 86_400_000
+_LAST_MS: Final = 253_370_764_800_000
+"""The year 9999 begins: the last that a calendar of Python's has in every time zone."""
 _HEX_WIDTH: Final = 16
 
 
@@ -66,7 +70,7 @@ def payload_text(raw: bytes) -> str:
     """A payload for people: indented if it is JSON, as it is if it is text, else a hex dump."""
     try:
         return json_text(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         pass
     try:
         text = raw.decode()
@@ -108,7 +112,9 @@ def age(ms: float) -> str:
 
 
 def moment(ms: int) -> str:
-    """A Unix time in ms as local time with its offset from UTC."""
+    """A Unix time in ms as local time with its offset from UTC; as the number that it is where no calendar has it."""
+    if not 0 <= ms < _LAST_MS:
+        return f"{ms} ms since 1970"
     return datetime.fromtimestamp(ms / 1000).astimezone().isoformat(sep=" ", timespec="milliseconds")
 
 

@@ -173,7 +173,7 @@ class Watcher:
             if message.topic() == self._names.audit:
                 record = decode_audit(value or b"")
                 if record is not None and record.action == REPLAY:
-                    self._replayed |= _letter(record.letter)
+                    self._replayed |= _record(record.letter)
             elif value is None:
                 self._roster.forget(key)
             elif (beat := decode_heartbeat(value)) is not None:
@@ -293,7 +293,7 @@ def _watermark(
     return min(ends[partition], max(starts[partition], offset))
 
 
-def _letter(text: str) -> set[tuple[str, int, int]]:
+def _record(text: str) -> set[tuple[str, int, int]]:
     try:
         origin = Origin.parse(text)
     except MalformedRecord:
@@ -304,7 +304,6 @@ def _letter(text: str) -> set[tuple[str, int, int]]:
 def _offsets_of(running: Sequence[RunningStats]) -> dict[Partition, set[int]]:
     found: dict[Partition, set[int]] = {}
     for one in running:
-        topic, _, number = one.task.partition.rpartition("/")
-        if number.isdecimal():
-            found.setdefault((topic, int(number)), set()).add(one.task.offset)
+        for topic, number, offset in _record(f"{one.task.partition}/{max(0, one.task.offset)}"):
+            found.setdefault((topic, number), set()).add(offset)
     return found

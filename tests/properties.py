@@ -21,5 +21,5 @@ def thorough(examples: int, *, steps: int = 50) -> settings:
         stateful_step_count=steps,
         deadline=None,
         print_blob=True,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
     )

@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 
+from fairlane.topics.events import UNREADABLE, Whole
+
 REPLAY: Final = "replay"
 
 
@@ -27,7 +29,7 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     v: int = 1
-    at_ms: int
+    at_ms: Whole
     who: str = ""
     action: str
     letter: str = ""
@@ -48,6 +50,6 @@ def decode_audit(value: bytes) -> AuditRecord | None:
     """The record, or None where the bytes are none of a version that is known (anybody can write a topic)."""
     try:
         record = _decoder.decode(value)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except UNREADABLE:
         return None
     return record if record.v == 1 else None

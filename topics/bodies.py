@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from fairlane.topics.errors import MalformedRecord
+from fairlane.topics.events import UNREADABLE
 
 JSON: Final = "application/json"
 
@@ -62,9 +63,6 @@ _bare_decoder: Final = msgspec.json.Decoder(_Bare)
 _bare_only_decoder: Final = msgspec.json.Decoder(_BareOnly)
 _text_decoder: Final = msgspec.json.Decoder(str)
 
-# Deep nesting raises RecursionError; text that is no UTF-8 raises UnicodeDecodeError where msgspec reads it as text.
-_UNREADABLE: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
-
 
 def is_json(media_type: str) -> bool:
     """Whether a media type says JSON (`application/json`, `application/vnd.x+json; charset=utf-8`)."""
@@ -96,7 +94,7 @@ def read_structured(value: bytes, content_type: str) -> Said:
             event.traceparent or "",
             event.tracestate or "",
         )
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise MalformedRecord(f"the value is no CloudEvent in JSON: {_why(error)}") from None
 
 
@@ -121,7 +119,7 @@ def read_bare(value: bytes) -> Said:
     try:
         bare = _bare_decoder.decode(value)
         return Said(bare.type, bytes(bare.payload), bare.id)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise MalformedRecord(
             f"the record has no ce_type header and its value is no JSON object with a type: {_why(error)}"
         ) from None
@@ -132,7 +130,7 @@ def read_bare_only(value: bytes) -> Said | None:
     try:
         bare = _bare_only_decoder.decode(value)
         return Said(bare.type, bytes(bare.payload), bare.id)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 

@@ -6,6 +6,7 @@ carry fairlane's guarantees cannot be set and say so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -33,6 +34,7 @@ RESERVED: Final = frozenset(
 )
 """Properties that fairlane's guarantees stand on."""
 
+_PORT: Final = re.compile(r"[0-9]{1,5}")
 _CLIENT: Final = {
     # Answers about a broker that went away within a second rather than ten.
     "reconnect.backoff.max.ms": 1_000,
@@ -117,7 +119,7 @@ def parse_queue_url(url: str) -> tuple[str, str]:
         name, colon, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
         if not colon:
             name, port = host, "9092"
-        if not name or not port.isdecimal() or not 0 < int(port) < 65536:
+        if not name or not _PORT.fullmatch(port) or not 0 < int(port) < 65536:
             raise UsageError(f"{host!r} in {url!r} is no host:port", "Write kafka://host:9092,host:9092/queue")
         servers.append(f"{name}:{port}")
     if queue:

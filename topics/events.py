@@ -1,12 +1,13 @@
 """What fairlane says about tasks and workers: the JSON of `<queue>.status` and `<queue>.workers`.
 
 Invariant: only the settler writes status events, so an older one never wins over a newer one. Readers accept unknown
-fields (a newer fairlane may add some) and refuse an unknown version.
+fields (a newer fairlane may add some) and refuse an unknown version; what they accept has numbers of 64 bits, so that
+whoever adds them up or shows them need not look.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -32,6 +33,9 @@ Reason = Literal[
 """Why a task is dead; the value of `fairlane-reason`."""
 
 
+Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Real = Annotated[float, msgspec.Meta(ge=0, le=2.0**63)]
+
 NO_RESULT: Final = msgspec.Raw(b"null")
 
 
@@ -50,16 +54,16 @@ class StatusEvent(msgspec.Struct, frozen=True, gc=False, tag_field="v", tag=1):
     type: str
     state: State
     lane: str = ""
-    attempt: int = 0
-    max_attempts: int = 0
-    enqueued_ms: int = 0
-    started_ms: int = 0
-    finished_ms: int = 0
-    due_ms: int = 0
+    attempt: Whole = 0
+    max_attempts: Whole = 0
+    enqueued_ms: Whole = 0
+    started_ms: Whole = 0
+    finished_ms: Whole = 0
+    due_ms: Whole = 0
     worker: str = ""
     topic: str = ""
-    partition: int = -1
-    offset: int = -1
+    partition: Whole = -1
+    offset: Whole = -1
     trace_id: str = ""
     reason: str = ""
     error: ErrorInfo | None = None
@@ -71,26 +75,26 @@ class RunningTask(msgspec.Struct, frozen=True):
 
     id: str
     type: str
-    since_ms: int
+    since_ms: Whole
     partition: str
     """`topic/partition` of the record it was read from."""
-    offset: int
+    offset: Whole
 
 
 class Counters(msgspec.Struct, frozen=True):
     """Attempts that ended since the worker started."""
 
-    completed: int = 0
-    failed: int = 0
-    retried: int = 0
+    completed: Whole = 0
+    failed: Whole = 0
+    retried: Whole = 0
 
 
 class TypeTimes(msgspec.Struct, frozen=True):
     """Processing time of one task type over the last minute or so."""
 
-    n: int
-    mean_ms: float
-    p95_ms: float
+    n: Whole
+    mean_ms: Real
+    p95_ms: Real
 
 
 class Pool(msgspec.Struct, frozen=True):
@@ -106,40 +110,40 @@ class Pool(msgspec.Struct, frozen=True):
     """
 
     name: str
-    processes: int
-    least: int
-    most: int
+    processes: Whole
+    least: Whole
+    most: Whole
     reason: str = ""
-    at_ms: int = 0
+    at_ms: Whole = 0
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker says of itself every second; key of the record is the worker. After five seconds it is gone."""
 
-    v: int = 1
+    v: Whole = 1
     worker: str
     host: str = ""
-    pid: int = 0
+    pid: Whole = 0
     version: str = ""
     state: Literal["starting", "running", "draining", "stopped"] = "running"
-    started_ms: int = 0
-    at_ms: int = 0
-    concurrency: int = 0
-    running: int = 0
-    utilisation: float = 0.0
-    buffered: int = 0
-    delayed: int = 0
+    started_ms: Whole = 0
+    at_ms: Whole = 0
+    concurrency: Whole = 0
+    running: Whole = 0
+    utilisation: Real = 0.0
+    buffered: Whole = 0
+    delayed: Whole = 0
     partitions: tuple[str, ...] = ()
     counters: Counters = Counters()
     running_tasks: tuple[RunningTask, ...] = ()
     held_back: tuple[HeldBack, ...] = ()
     transactional_id: str = ""
     types: dict[str, TypeTimes] = {}
-    limits: dict[str, int] = {}
+    limits: dict[str, Whole] = {}
     """How many attempts of a type may run at once now, of those whose concurrency adapts."""
-    oldest_ms: int = 0
+    oldest_ms: Whole = 0
     """How long the oldest of the tasks has waited that are next in their lanes."""
-    cpu: float = 0.0
+    cpu: Real = 0.0
     """How much of a core the process has used since the last heartbeat; more than 1 if several at once."""
     pool: Pool | None = None
 
@@ -151,6 +155,9 @@ _status_decoder = msgspec.json.Decoder(StatusEvent)
 _heartbeat_decoder = msgspec.json.Decoder(Heartbeat)
 _encoder = msgspec.json.Encoder()
 
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for JSON that it cannot read: the latter two for text that is no UTF-8 and for deep nesting."""
+
 
 def encode(event: StatusEvent | Heartbeat) -> bytes:
     """The JSON of an event."""
@@ -161,7 +168,7 @@ def decode_status(value: bytes) -> StatusEvent | None:
     """The event, or None where the bytes are no status event of a version that is known (anybody can write a topic)."""
     try:
         return _status_decoder.decode(value)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except UNREADABLE:
         return None
 
 
@@ -169,6 +176,6 @@ def decode_heartbeat(value: bytes) -> Heartbeat | None:
     """The heartbeat, or None where the bytes are no heartbeat of a version that is known."""
     try:
         beat = _heartbeat_decoder.decode(value)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except UNREADABLE:
         return None
     return beat if beat.v == 1 else None

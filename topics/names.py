@@ -42,7 +42,7 @@ class Tier:
         Raises:
             UsageError: the name is no whole number with one of the units s, m, h, d.
         """
-        match = re.fullmatch(r"([1-9][0-9]*)([smhd])", name)
+        match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", name)
         if match is None:
             raise UsageError(f"{name!r} is no tier", "A tier is a whole number and a unit: 5s, 10m, 2h, 1d")
         return cls(delay_ms=int(match[1]) * _UNITS_MS[match[2]], name=name)

@@ -7,6 +7,7 @@ wrote into a letter never acts on the terminal.
 from __future__ import annotations
 
 import getpass
+import re
 import socket
 import sys
 from dataclasses import replace
@@ -35,6 +36,7 @@ from fairlane.topics.errors import UsageError
 app = typer.Typer(name="dlq", help="The dead letters of a queue.", no_args_is_help=True)
 
 REPLAYED_AT_ONCE: Final = 10_000
+_NUMBER: Final = re.compile(r"[0-9]{1,19}")
 
 LetterArgument = Annotated[
     str, typer.Argument(metavar="[LETTER]", help="As `list` names it: partition/offset.", show_default=False)
@@ -151,7 +153,7 @@ def _places(target: QueueTarget, letters: list[str]) -> frozenset[str]:
     places = set()
     for letter in letters:
         parts = letter.removeprefix(f"{target.names.dlq}/").split("/")
-        if len(parts) != 2 or not all(part.isdecimal() and part.isascii() for part in parts):
+        if len(parts) != 2 or not all(map(_NUMBER.fullmatch, parts)):
             raise UsageError(f"{letter!r} is no letter of queue {target.names.queue!r}", "Say partition/offset: 3/17")
         places.add(f"{target.names.dlq}/{int(parts[0])}/{int(parts[1])}")
     return frozenset(places)

@@ -19,6 +19,7 @@ from fairlane.monitor.letter import Letter
 from fairlane.monitor.replay import Replays
 from fairlane.monitor.section import Column, Section
 from fairlane.monitor.show import age, json_text, moment, payload_text, visible
+from fairlane.topics.events import UNREADABLE
 
 _KINDS_SHOWN: Final = 5
 _SUMMARISED: Final = 20
@@ -211,7 +212,7 @@ def _payload(raw: bytes) -> dict[str, Any]:
     """The payload as JSON if it is JSON, else in base64."""
     try:
         msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return {"payload_base64": base64.b64encode(raw).decode()}
     return {"payload": msgspec.Raw(raw)}
 

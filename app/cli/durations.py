@@ -11,8 +11,8 @@ from typing import Final
 from fairlane.topics.errors import UsageError
 
 _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
-_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
-_PLAIN: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_PART: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_PLAIN: Final = re.compile(r"[0-9]{1,15}(?:\.[0-9]+)?")
 
 
 def parse_duration_s(text: str, option: str) -> float:

@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -32,6 +33,7 @@ from fairlane.producer import TaskHandle
 from fairlane.task_options import Options
 from fairlane.topics import tracing_setup
 from fairlane.topics.errors import TaskFailed, UsageError
+from fairlane.topics.events import UNREADABLE
 
 WAIT_S: Final = "60"
 
@@ -63,7 +65,7 @@ class EnqueueCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Give a lone `--wait` its value."""
         filled: list[str] = []
-        for argument, following in zip(args, [*args[1:], "-"], strict=True):
+        for argument, following in pairwise([*args, "-"]):
             filled.append(argument)
             if argument == "--wait" and following.startswith("-"):
                 filled.append(WAIT_S)
@@ -161,7 +163,7 @@ def _payload(given: str, *, raw: bool) -> bytes:
     data = data.strip() or b"{}"
     try:
         msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise UsageError(
             f"the payload is no JSON: {error}",
             """Quote it for the shell, as in --payload '{"to": "ann"}', or send bytes as they are with --raw""",

@@ -17,6 +17,7 @@ from fairlane.monitor.show import age, duration, json_text, moment, visible
 from fairlane.monitor.task_view import Place, TaskView
 from fairlane.topics.clock import now_ms
 from fairlane.topics.errors import UsageError
+from fairlane.topics.events import UNREADABLE
 
 
 def status(
@@ -73,7 +74,7 @@ def result_text(result: msgspec.Raw) -> str:
     """A result on one line: text as it is, anything else as JSON."""
     try:
         value = msgspec.json.decode(result)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return visible(bytes(result).decode("utf-8", "replace"))
     return visible(value if isinstance(value, str) else bytes(result).decode())
 
