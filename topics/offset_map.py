@@ -10,7 +10,7 @@ and per loss the distance to the one before (the first to the watermark) and the
 offsets as the gaps between them in a Golomb-Rice code (Golomb 1966, Rice 1979): first the quotients gap >> k in unary,
 then the k low bits of each. k = 0 is exactly a bitmap, larger k are deltas cut to the bit, and k follows from the mean
 gap: so one code is never larger than the better of a bitmap and delta-varints. Varints would not hold the promise
-below: 1,000 unfinished offsets more than 16,384 apart take 3 bytes each, 4,000 of the 4,096 characters, and leave no
+below: 1,000 unfinished offsets more than 16,384 apart take 3 bytes each, 4,000 of the 4,095 characters, and leave no
 room for losses; in this code they take 2,000 bytes.
 """
 
@@ -28,9 +28,10 @@ from typing import Final
 MAX_UNFINISHED: Final = 1_000
 MAX_SPAN: Final = 20_000
 MAX_LOSSES: Final = 64
-METADATA_MAX_BYTES: Final = 4_096
-"""What a broker takes by default (`offset.metadata.max.bytes`). A map of at most MAX_UNFINISHED unfinished offsets
-(over a span of up to 2**30) or of a span of at most MAX_SPAN, with at most MAX_LOSSES losses, always fits."""
+METADATA_MAX_BYTES: Final = 4_095
+"""What a broker takes by default: `offset.metadata.max.bytes` is 4096, and it refuses the very 4096. A map of at most
+MAX_UNFINISHED unfinished offsets (over a span of up to 2**30) or of a span of at most MAX_SPAN, with at most MAX_LOSSES
+losses, always fits."""
 
 NO_LOSSES: Final[Mapping[int, int]] = MappingProxyType({})
 
