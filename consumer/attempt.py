@@ -10,7 +10,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from msgspec.structs import replace
 
@@ -31,6 +31,34 @@ from fairlane.topics.errors import InvalidPayload
 from fairlane.topics.events import ErrorInfo
 from fairlane.topics.task import Task
 from fairlane.topics.tracing import Processing
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class Begun(NamedTuple):
+    """An attempt whose handler is called."""
+
+    handler: Handler
+    context: Context
+    timeout_s: float | None
+    started_ms: int
+    processing: Processing
+
+
+class Here(Protocol):
+    """The thread that an attempt runs on from its beginning to its end, for a handler that is called in place."""
+
+    def call(self, begun: Begun, arguments: Arguments) -> Any:
+        """Call the handler.
+
+        Raises:
+            BaseException: what it raised, or Interrupted.
+        """
+        ...
+
+    def meaning(self, error: BaseException) -> BaseException:
+        """What it means that the call raised this: an error of its own, or that it was stopped."""
+        ...
 
 
 class Attempts:
@@ -57,13 +85,25 @@ class Attempts:
         self._spans = AttemptSpans(config)
         self._handlers = handlers
         self._middleware = tuple(middleware)
-        self._threads = threads
+        self.threads = threads
         self._children = children
+        self.in_place = frozenset(
+            kind
+            for kind, each in handlers.items()
+            if not (each.is_async or middleware or each.batch or (children is not None and each.isolation == "process"))
+        )
+        """The types whose handlers need no event loop: nothing of their attempts is awaited."""
         self.leaving = False
         """Whether the worker is going away: an attempt that is cancelled now is handed back, not failed."""
 
-    async def run(self, delivery: Delivery) -> Outcome:
-        """Run the handler of a task; returns what it led to."""
+    async def run(self, delivery: Delivery, here: Here | None = None) -> Outcome:
+        """Run the handler of a task; returns what it led to.
+
+        Args:
+            delivery: the task.
+            here: calls the handler, where its type is one of `in_place`: then nothing is awaited, and the coroutine can
+                be run to its end without an event loop.
+        """
         started_ms = now_ms()
         processing = tracing.UNTRACED
         outcome: Outcome | None = None
@@ -83,7 +123,7 @@ class Attempts:
                     except InvalidPayload as error:
                         outcome = self._invalid(delivery, handler, error, started_ms, processing)
                     else:
-                        outcome = await self._attempt(delivery, handler, arguments, started_ms, processing)
+                        outcome = await self._attempt(delivery, handler, arguments, started_ms, processing, here)
         except BaseException as error:  # noqa: BLE001 - a validator or a span processor of the user's may do anything
             # One that fails when the handler is through changes nothing about what it did.
             if outcome is None:
@@ -121,9 +161,10 @@ class Attempts:
         self,
         delivery: Delivery,
         handler: Handler,
-        arguments: tuple[tuple[Any, ...], dict[str, Any]],
+        arguments: Arguments,
         started_ms: int,
         processing: Processing,
+        here: Here | None = None,
     ) -> Outcome:
         task = delivery.task
         timeout_s = task.timeout_ms / 1000 if task.timeout_ms else handler.timeout_s
@@ -131,7 +172,9 @@ class Attempts:
         context = Context(task, deadline, self.to_record)
         token = current.set(context)
         try:
-            if timeout_s is None and handler.is_async and not self._middleware:
+            if here is not None:
+                result = here.call(Begun(handler, context, timeout_s, started_ms, processing), arguments)
+            elif timeout_s is None and handler.is_async and not self._middleware:
                 # The common case of a short handler, without what it does not need.
                 positional, named = arguments
                 result = await handler.function(*positional, **named)
@@ -139,20 +182,28 @@ class Attempts:
                 result = await self.timed(handler, arguments, context, timeout_s)
             encoded = handler.signature.dump_result(result)
         except BaseException as error:  # noqa: BLE001 - every way to fail has an outcome
-            outcome = self.failed(delivery, handler.retry, error, started_ms)
-            if isinstance(outcome, HandedBack):
-                processing.happened("handed back")
-            else:
-                processing.failed(error)
-            if isinstance(outcome, Retrying | Dead) and is_overload(handler, self._config, error):
-                outcome = replace(outcome, overloaded=True)
-            return outcome
+            if here is not None:
+                error = here.meaning(error)
+            return self.ended_by(error, delivery, handler, started_ms, processing)
         finally:
             current.reset(token)
         finished_ms = now_ms()
         if len(encoded) > self._config.result_max_bytes:
             return self.too_large(delivery, len(encoded), started_ms, finished_ms, processing)
         return Completed(delivery, started_ms, finished_ms, encoded, context.outbox)
+
+    def ended_by(
+        self, error: BaseException, delivery: Delivery, handler: Handler, started_ms: int, processing: Processing
+    ) -> Outcome:
+        """What an attempt led to whose handler raised this, which is said in its span too."""
+        outcome = self.failed(delivery, handler.retry, error, started_ms)
+        if isinstance(outcome, HandedBack):
+            processing.happened("handed back")
+        else:
+            processing.failed(error)
+        if isinstance(outcome, Retrying | Dead) and is_overload(handler, self._config, error):
+            outcome = replace(outcome, overloaded=True)
+        return outcome
 
     def too_large(
         self, delivery: Delivery, size_bytes: int, started_ms: int, finished_ms: int, processing: Processing
@@ -180,7 +231,7 @@ class Attempts:
     async def timed(
         self,
         handler: Handler,
-        arguments: tuple[tuple[Any, ...], dict[str, Any]],
+        arguments: Arguments,
         context: Context,
         timeout_s: float | None,
     ) -> Any:
@@ -204,9 +255,7 @@ class Attempts:
                 raise AttemptTimeout(timeout_s) from error
             raise
 
-    def _call(
-        self, handler: Handler, arguments: tuple[tuple[Any, ...], dict[str, Any]], context: Context
-    ) -> Callable[[], Awaitable[Any]]:
+    def _call(self, handler: Handler, arguments: Arguments, context: Context) -> Callable[[], Awaitable[Any]]:
         positional, named = arguments
         function = partial(handler.function, *positional, **named)
         if handler.is_async:
@@ -215,7 +264,7 @@ class Attempts:
 
     async def _on_thread(self, function: Callable[[], Any], context: Context) -> Any:
         try:
-            return await self._threads.run(function, copy_context(), context.cancel)
+            return await self.threads.run(function, copy_context(), context.cancel)
         except Interrupted as error:
             raise RuntimeError("the handler's thread was interrupted") from error
 
@@ -236,5 +285,8 @@ class Attempts:
 
 
 def _is_cancelled() -> bool:
-    task = asyncio.current_task()
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False  # on a thread without a loop: who stops what runs there says so
     return task is not None and task.cancelling() > 0

@@ -7,7 +7,6 @@ outcome, which goes to the settler before the slot is free again.
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,12 +18,11 @@ from fairlane.consumer.delivery import Assigned, Delivery
 from fairlane.consumer.feed import Feed
 from fairlane.consumer.gathering import Batch
 from fairlane.consumer.meter import Meter
-from fairlane.consumer.outcome import Dead, Moved, Outcome, Retrying, traceparent_of
+from fairlane.consumer.outcome import Moved, Outcome
+from fairlane.consumer.outcome_log import tell
 from fairlane.consumer.settler import Settler
-from fairlane.topics import tracing
+from fairlane.consumer.thread_attempts import ThreadAttempts
 from fairlane.topics.clock import now_ms
-
-_logger = logging.getLogger("fairlane.executor")
 
 
 class Running(NamedTuple):
@@ -32,7 +30,8 @@ class Running(NamedTuple):
 
     delivery: Delivery
     since_ms: int
-    task: asyncio.Task[None]
+    task: asyncio.Task[None] | None
+    """What runs it on the loop; None for one that is on a thread from its beginning to its end."""
     others: Batch = ()
     """Those that run with it, if it is the first of a batch."""
 
@@ -67,6 +66,7 @@ class Executor:
         self._unsettled_max_bytes = config.buffer_bytes
         self._feed = feed
         self._attempts = attempts
+        self._on_threads = ThreadAttempts(attempts, self._hand_on, on_crash)
         self._batches = batches
         self._settler = settler
         self._meter = meter
@@ -87,6 +87,7 @@ class Executor:
     def start(self) -> None:
         """Begin on the running loop."""
         self._loop = asyncio.get_running_loop()
+        self._on_threads.begin()
         self.wake()
 
     def wake(self) -> None:
@@ -104,7 +105,10 @@ class Executor:
     @property
     def running(self) -> Mapping[int, Running]:
         """The attempts under way now, with the records that they were started from; any thread."""
-        return dict(self._running)
+        running = dict(self._running)
+        on_threads = self._on_threads.running
+        running.update((~at, Running(call.delivery, call.since_ms, None)) for at, call in enumerate(on_threads))
+        return running
 
     def move_aside(self, started: Delivery, target: Assigned, moment_ms: int) -> None:
         """Let a copy of a running attempt's record stand for it, so that the record is settled and the attempt goes on.
@@ -131,8 +135,10 @@ class Executor:
     async def hand_back(self, patience_s: float) -> bool:
         """Take what still runs away from its handlers; whether all of it let go in time."""
         self.leave()
+        self._on_threads.stop()
         for running in self._running.values():
-            running.task.cancel()
+            if running.task is not None:
+                running.task.cancel()
         try:
             async with asyncio.timeout(patience_s):
                 await self._quiet.wait()
@@ -166,8 +172,7 @@ class Executor:
             elif free > 0 and keeps_up:
                 started = self._feed.take(free)
                 self._begin(len(started), moment_ms)
-                for delivery in started:
-                    self._start(delivery, moment_ms)
+                self._start_each(started, moment_ms)
             elif free > 0:
                 # Outcomes come faster than Kafka takes them: look again when some are settled.
                 self._at(moment_ms + 20)
@@ -182,6 +187,10 @@ class Executor:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(max(0.0, (due_ms - now_ms()) / 1000), self.wake)
+
+    def _start_each(self, deliveries: list[Delivery], moment_ms: int) -> None:
+        for delivery in self._on_threads.start(deliveries, moment_ms):
+            self._start(delivery, moment_ms)
 
     def _start(self, delivery: Delivery, moment_ms: int) -> None:
         assert self._loop is not None
@@ -202,8 +211,7 @@ class Executor:
         assert self._loop is not None
         alone, batches = self._feed.gather(free, moment_ms)
         self._begin(len(alone) + len(batches), moment_ms)
-        for delivery in alone:
-            self._start(delivery, moment_ms)
+        self._start_each(alone, moment_ms)
         for batch in batches:
             number = self._next
             self._next += 1
@@ -217,8 +225,7 @@ class Executor:
         outcomes = await self._batches.run(batch)
         self._loop.call_soon(self._hand_on_batch, number, batch, outcomes)
         for outcome in outcomes:
-            if isinstance(outcome, Retrying | Dead):
-                _tell(outcome)
+            tell(outcome)
 
     def _hand_on_batch(self, number: int, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """Give what became of a batch to the settler, and only then its one slot to others."""
@@ -243,14 +250,16 @@ class Executor:
         self._ended.append((delivery, outcome))
         if len(self._ended) == 1 and self._loop is not None:
             # All that end in this turn of the loop are handed on together in the next.
-            self._loop.call_soon(self._hand_on)
-        if isinstance(outcome, Retrying | Dead):
-            # Last, since it is the user's handlers and filters that it goes through.
-            _tell(outcome)
+            self._loop.call_soon(self._hand_on_all)
+        # Last, since it is the user's handlers and filters that it goes through.
+        tell(outcome)
 
-    def _hand_on(self) -> None:
-        """Give what has ended to the settler, and only then its slots to others."""
+    def _hand_on_all(self) -> None:
         ended, self._ended = self._ended, []
+        self._hand_on(ended)
+
+    def _hand_on(self, ended: list[tuple[Delivery, Outcome]]) -> None:
+        """Give what has ended to the settler, and only then its slots to others."""
         try:
             ended_ms = now_ms()
             meter, feed = self._meter, self._feed
@@ -283,25 +292,3 @@ def _spawn(coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop
         # A handler that never waits is over when this returns: no turn of the loop for it.
         return asyncio.Task(coroutine, loop=loop, eager_start=True)
     return loop.create_task(coroutine)
-
-
-def _tell(outcome: Retrying | Dead) -> None:
-    task, error = outcome.delivery.task, outcome.error
-    _logger.log(
-        logging.ERROR if isinstance(outcome, Dead) else logging.WARNING,
-        "%s %s (attempt %d): %s: %s",
-        task.type,
-        f"is dead ({outcome.reason})" if isinstance(outcome, Dead) else "failed and will be retried",
-        task.attempt,
-        error.type if error else "",
-        error.message if error else "",
-        extra={"task_id": task.id, "task_type": task.type, "attempt": task.attempt, **_trace_of(outcome)},
-    )
-
-
-def _trace_of(outcome: Outcome) -> dict[str, str]:
-    """What the log names of the attempt's trace: its span is over, so it is not current any more."""
-    traceparent = traceparent_of(outcome)
-    if not traceparent:
-        return {}
-    return {"trace_id": tracing.trace_id(traceparent), "span_id": tracing.span_id(traceparent)}

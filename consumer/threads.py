@@ -1,21 +1,28 @@
 """Threads for `def` handlers.
 
-Invariant: a thread runs one call at a time, and its slot is taken until the call has really returned. A call whose time
-is up is asked to stop (`context().cancelled`) and then interrupted at its next bytecode; one that sits in C code for
-longer than the patience allows is left behind with its thread, and a new thread takes the slot.
+Invariant: a thread runs one call at a time, and as long as a call waits, a thread is on its way to it: one that is
+through with another call and looks for the next, or one that was woken or started. So a call never waits for another
+that blocks, and as long as none blocks, few threads run them all, without the loop and without waking each other.
+
+A call whose time is up is asked to stop (`context().cancelled`) and then interrupted at its next bytecode; one that
+sits in C code for longer than the patience allows is left behind with its thread, and a new thread takes the slot.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context as ContextVars
 from queue import SimpleQueue
+from types import MappingProxyType
 from typing import Any, Final
+
+from fairlane.consumer.handover import Handover
 
 _logger = logging.getLogger("fairlane.executor")
 
@@ -26,47 +33,131 @@ class Interrupted(BaseException):
     """Raised in a handler's thread when its time is up; no `except Exception` of the handler's holds it."""
 
 
-class _Call:
-    __slots__ = (
-        "abandoned",
-        "done",
-        "error",
-        "function",
-        "has_ended",
-        "is_stopped",
-        "lock",
-        "loop",
-        "result",
-        "thread_id",
-        "variables",
-    )
+class Hand:
+    """One thread, the one that makes it.
 
-    def __init__(self, function: Callable[[], Any], variables: ContextVars, loop: asyncio.AbstractEventLoop) -> None:
-        self.function = function
-        self.variables = variables
-        self.loop = loop
-        self.done: asyncio.Future[None] = loop.create_future()
-        self.result: Any = None
-        self.error: BaseException | None = None
-        # Held while the thread may be interrupted: an interruption never hits the thread after its call.
-        self.lock = threading.Lock()
-        self.thread_id: int | None = None
+    Attributes:
+        call: what it runs, from when it has taken it until it is done with it.
+    """
+
+    __slots__ = ("_inside", "_lock", "_thread_id", "call")
+
+    def __init__(self) -> None:
+        self.call: Call | None = None
+        self._inside: Call | None = None
+        # By itself whoever holds it may release it, and nobody else: an interruption may come between any two steps.
+        self._lock = threading.RLock()
+        self._thread_id = threading.get_ident()
+
+    def run(
+        self,
+        call: Call,
+        function: Callable[..., Any],
+        positional: Sequence[Any] = (),
+        named: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Any:
+        """Call a function that may be interrupted, and nothing else: not even what this thread does after it.
+
+        Raises:
+            Interrupted: the call was stopped.
+            BaseException: what the function raised.
+        """
+        self._inside = call
+        try:
+            if call.is_stopped:
+                raise Interrupted
+            return function(*positional, **named)
+        finally:
+            self._inside = None
+            if call.is_stopped:
+                self._be_past()
+
+    def interrupt(self, call: Call) -> None:
+        """Raise `Interrupted` in the function that runs for a call that is stopped; any other thread."""
+        with self._lock:
+            if self._inside is call:
+                _raise_in(self._thread_id, Interrupted)
+
+    def _be_past(self) -> None:
+        """Let an interruption that is on its way arrive, and nowhere else."""
+        with contextlib.suppress(Interrupted):
+            try:
+                self._lock.acquire()
+            finally:
+                with contextlib.suppress(RuntimeError):
+                    self._lock.release()
+        _raise_in(self._thread_id, None)
+
+
+class Call:
+    """What a thread runs.
+
+    Attributes:
+        is_stopped: it should end: what of it runs in `Hand.run` is interrupted.
+        is_abandoned: nobody waits for it any more, and it ends its thread if it ever returns.
+    """
+
+    __slots__ = ("is_abandoned", "is_stopped")
+
+    def __init__(self) -> None:
         self.is_stopped = False
-        self.has_ended = False
-        self.abandoned = False
+        self.is_abandoned = False
+
+    def work(self, hand: Hand) -> None:
+        """Do all of it, on its thread; never raises."""
+        raise NotImplementedError
+
+    def done(self) -> None:
+        """Hand over what it led to, on its thread, which takes the next call after this; never raises."""
+        raise NotImplementedError
 
 
 class Threads:
     """As many threads as calls have run at once, at most the worker's concurrency; an idle one costs nothing."""
 
     def __init__(self) -> None:
-        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
-        self._ended: deque[_Call] = deque()
-        self._is_told = False
+        self._calls: deque[Call] = deque()
+        self._seekers: deque[None] = deque()
+        """One entry for each thread that is between two calls and looks for one: as a counter that needs no lock."""
         self._idle = 0
-        self._count = 0
+        self._wakes: SimpleQueue[bool] = SimpleQueue()
         self._lock = threading.Lock()
+        """Held while a thread goes to rest or is woken, never for a call as such."""
+        self._count = 0
+        self._hands: list[Hand] = []
+        self._waited: Handover[_Waited] | None = None
         self.abandoned = 0
+
+    def put(self, calls: Sequence[Call]) -> None:
+        """Have these run, one after the other or at once."""
+        self._calls.extend(calls)
+        if not self._seekers:
+            self._summon()
+
+    @property
+    def running(self) -> list[Call]:
+        """What threads have taken and are not done with; any thread."""
+        return [call for hand in self._hands.copy() if (call := hand.call) is not None]
+
+    def interrupt(self, call: Call) -> None:
+        """Interrupt a call that is stopped, if a thread runs it."""
+        for hand in self._hands.copy():
+            if hand.call is call:
+                hand.interrupt(call)
+
+    def abandon(self, call: Call) -> None:
+        """Leave a call behind with its thread."""
+        call.is_abandoned = True
+        self.abandoned += 1
+        _logger.error(
+            "a handler does not return from C code %g s after it was told to stop: its thread is left behind",
+            INTERRUPT_PATIENCE_S,
+        )
+
+    def close(self) -> None:
+        """Let idle threads end; a busy one ends with the process."""
+        for _ in range(self._count):
+            self._wakes.put(False)
 
     async def run(self, function: Callable[[], Any], variables: ContextVars, on_timeout: Callable[[], None]) -> Any:
         """Run a call on a thread; a cancellation interrupts it and waits until it has really ended.
@@ -82,90 +173,121 @@ class Threads:
         Raises:
             BaseException: what it raised.
         """
-        call = _Call(function, variables, asyncio.get_running_loop())
-        with self._lock:
-            if self._idle:
-                self._idle -= 1
-            else:
-                self._count += 1
-                threading.Thread(target=self._serve, name=f"fairlane-handler-{self._count}", daemon=True).start()
-        self._calls.put(call)
+        if self._waited is None:
+            self._waited = Handover(asyncio.get_running_loop(), _tell)
+        call = _Waited(function, variables, self._waited)
+        self.put((call,))
         try:
-            await call.done
+            await call.ended.wait()
         except asyncio.CancelledError:
             on_timeout()
-            await self._interrupt(call)
-            if call.error is not None or not call.has_ended:
+            await self._stop(call)
+            if call.error is not None or not call.ended.is_set():
                 raise
         if call.error is not None:
             raise call.error
         return call.result
 
-    async def _interrupt(self, call: _Call) -> None:
-        with call.lock:
-            call.is_stopped = True
-            if call.thread_id is not None:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(call.thread_id), ctypes.py_object(Interrupted)
-                )
-        if call.has_ended:
-            return
-        # The first one was cancelled with whoever waited for it.
-        call.done = call.loop.create_future()
+    async def _stop(self, call: _Waited) -> None:
+        call.is_stopped = True
+        self.interrupt(call)
         try:
             async with asyncio.timeout(INTERRUPT_PATIENCE_S):
-                await call.done
+                await call.ended.wait()
         except TimeoutError:
-            call.abandoned = True
-            self.abandoned += 1
-            _logger.error(  # noqa: TRY400 - the traceback is that of our own wait
-                "a handler does not return from C code %g s after it was told to stop: its thread is left behind",
-                INTERRUPT_PATIENCE_S,
-            )
+            self.abandon(call)
 
-    def close(self) -> None:
-        """Let idle threads end; a busy one ends with the process."""
-        for _ in range(self._count):
-            self._calls.put(None)
+    def _summon(self) -> None:
+        """Have a thread be on its way to what waits."""
+        with self._lock:
+            if self._seekers or not self._calls:
+                return
+            self._seekers.append(None)
+            is_new = not self._idle
+            if is_new:
+                self._count += 1
+            else:
+                self._idle -= 1
+        if is_new:
+            self._start()
+        else:
+            self._wakes.put(True)
+
+    def _start(self) -> None:
+        try:
+            threading.Thread(target=self._serve, name=f"fairlane-handler-{self._count}", daemon=True).start()
+        except RuntimeError:
+            self._seekers.pop()
+            if not self._hands:
+                raise
+            # What waits has to wait for one of those that there are.
+            _logger.exception("the system starts no more than %d threads for handlers", len(self._hands))
 
     def _serve(self) -> None:
+        hand = Hand()
+        self._hands.append(hand)
+        calls, seekers = self._calls, self._seekers
         while True:
-            call = self._calls.get()
-            if call is None:
-                return
-            self._run(call)
-            if call.abandoned:
-                return
-            with self._lock:
-                self._idle += 1
-            self._ended.append(call)
-            if not self._is_told:
-                # Many that end at once wake the loop once.
-                self._is_told = True
-                try:
-                    call.loop.call_soon_threadsafe(self._tell)
-                except RuntimeError:
-                    return  # the loop is closed: nobody waits
-
-    def _tell(self) -> None:
-        self._is_told = False
-        while self._ended:
-            call = self._ended.popleft()
-            call.has_ended = True
-            if not call.done.done():
-                call.done.set_result(None)
-
-    @staticmethod
-    def _run(call: _Call) -> None:
-        try:
-            with call.lock:
-                if call.is_stopped:
-                    raise Interrupted
-                call.thread_id = threading.get_ident()
             try:
-                call.result = call.variables.run(call.function)
-            finally:
-                with call.lock:
-                    call.thread_id = None
+                call = calls.popleft()
+            except IndexError:
+                if self._rest():
+                    continue
+                break
+            hand.call = call
+            seekers.pop()
+            if calls and not seekers:
+                self._summon()
+            call.work(hand)
+            hand.call = None
+            if call.is_abandoned:
+                break
+            # First: what comes for this call's end needs no other thread.
+            seekers.append(None)
+            call.done()
+        self._hands.remove(hand)
+
+    def _rest(self) -> bool:
+        """Wait for calls; whether there may be some, or this thread should end."""
+        with self._lock:
+            self._seekers.pop()
+            if self._calls:
+                # Whoever put it saw a thread that looks for calls, and woke none.
+                self._seekers.append(None)
+                return True
+            self._idle += 1
+        return self._wakes.get()
+
+
+class _Waited(Call):
+    """A call that a coroutine waits for."""
+
+    __slots__ = ("_function", "_handover", "_variables", "ended", "error", "result")
+
+    def __init__(self, function: Callable[[], Any], variables: ContextVars, handover: Handover[_Waited]) -> None:
+        super().__init__()
+        self._function = function
+        self._variables = variables
+        self._handover = handover
+        self.ended = asyncio.Event()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def work(self, hand: Hand) -> None:
+        try:
+            self.result = self._variables.run(hand.run, self, self._function)
         except BaseException as error:  # noqa: BLE001 - the verdict decides what it means
-            call.error = error
+            self.error = error
+
+    def done(self) -> None:
+        self._handover.put(self)
+
+
+def _tell(calls: Sequence[_Waited]) -> None:
+    for call in calls:
+        call.ended.set()
+
+
+def _raise_in(thread_id: int, error: type[BaseException] | None) -> None:
+    raised = ctypes.py_object(error) if error is not None else None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), raised)

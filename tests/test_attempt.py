@@ -189,7 +189,8 @@ def test_whatever_a_handler_raises_is_its_failure_and_goes_no_further(error: Bas
     outcome = Bench(fail if kind == "async" else fail_on_a_thread).run()
     assert isinstance(outcome, Retrying)
     # Python makes a StopIteration that leaves a coroutine a RuntimeError.
-    assert error_of(outcome) == ("RuntimeError" if isinstance(error, StopIteration) else type(error).__name__)
+    renamed = kind == "async" and isinstance(error, StopIteration)
+    assert error_of(outcome) == ("RuntimeError" if renamed else type(error).__name__)
 
 
 # When its time is up.

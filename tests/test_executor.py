@@ -96,17 +96,21 @@ def offsets(outcomes: list[Outcome]) -> list[int]:
 async def nothing() -> None: ...
 
 
-def test_what_is_read_is_run_and_its_outcome_given_to_the_settler() -> None:
+def nothing_on_a_thread() -> None: ...
+
+
+@pytest.mark.parametrize("function", [nothing, nothing_on_a_thread])
+def test_what_is_read_is_run_and_its_outcome_given_to_the_settler(function: Callable[..., Any]) -> None:
     async def body(bench: Bench) -> None:
         bench.feed.post([delivery(offset) for offset in range(50)])
         outcomes = await bench.settled(50)
-        assert offsets(outcomes) == list(range(50))
+        assert sorted(offsets(outcomes)) == list(range(50))
         assert all(isinstance(outcome, Completed) for outcome in outcomes)
         assert bench.executor.running == {}
         assert bench.feed.running == 0
         assert bench.meter.counters.completed == 50
 
-    run(nothing, body)
+    run(function, body)
 
 
 class Crowded:
@@ -301,6 +305,7 @@ def test_a_thread_in_a_loop_is_handed_back_too() -> None:
     async def body(bench: Bench) -> None:
         bench.feed.post([delivery(1)])
         await until(lambda: bench.executor.running)
+        assert [running.delivery.offset for running in bench.executor.running.values()] == [1]
         assert not await bench.executor.drain(0.02)
         assert await bench.executor.hand_back(5)
         assert [type(outcome) for outcome in bench.settler.outcomes] == [HandedBack]
@@ -367,10 +372,16 @@ def test_a_bug_at_the_end_of_an_attempt_ends_the_worker_and_frees_the_slot() -> 
     run(nothing, body)
 
 
-def test_a_log_filter_of_the_users_that_raises_holds_nothing_up() -> None:
-    async def fail() -> None:
-        raise OSError
+async def refuse() -> None:
+    raise OSError
 
+
+def refuse_on_a_thread() -> None:
+    raise OSError
+
+
+@pytest.mark.parametrize("function", [refuse, refuse_on_a_thread])
+def test_a_log_filter_of_the_users_that_raises_holds_nothing_up(function: Callable[..., Any]) -> None:
     def broken(_record: logging.LogRecord) -> bool:
         raise ZeroDivisionError
 
@@ -385,7 +396,7 @@ def test_a_log_filter_of_the_users_that_raises_holds_nothing_up() -> None:
         finally:
             logger.removeFilter(broken)
 
-    run(fail, body, concurrency=1)
+    run(function, body, concurrency=1)
 
 
 def test_waking_from_many_threads_loses_no_task() -> None:

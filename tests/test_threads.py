@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fairlane.consumer import threads as on_threads
-from fairlane.consumer.threads import Interrupted, Threads
+from fairlane.consumer.threads import Call, Hand, Interrupted, Threads
 
 who: ContextVar[str] = ContextVar("who", default="nobody")
 
@@ -158,7 +158,7 @@ def test_a_call_that_ends_by_itself_when_it_is_asked_has_its_result() -> None:
 def test_a_call_that_was_stopped_before_its_thread_began_does_not_begin() -> None:
     async def body(threads: Threads) -> None:
         begun = threading.Event()
-        threads._idle = 1  # a thread that gets no turn until after the cancellation
+        threads._seekers.append(None)  # a thread that gets no turn until after the cancellation
         task = asyncio.ensure_future(call(threads, begun.set))
         await asyncio.sleep(0)
         task.cancel()
@@ -245,3 +245,34 @@ def test_threads_that_are_idle_end_when_they_are_closed() -> None:
     for thread in ours:
         thread.join(10)
         assert not thread.is_alive()
+
+
+class Meeting(Call):
+    """A call that meets others, all of them at once."""
+
+    def __init__(self, place: threading.Barrier, through: Callable[[], object]) -> None:
+        super().__init__()
+        self._place, self._through = place, through
+
+    def work(self, hand: Hand) -> None:
+        self._place.wait(10)
+
+    def done(self) -> None:
+        self._through()
+
+
+def test_calls_that_wait_for_each_other_all_run_however_they_were_put() -> None:
+    async def body(threads: Threads) -> None:
+        for together in (20, 3, 20):
+            place, through = threading.Barrier(together), threading.Semaphore(0)
+            meetings = [Meeting(place, through.release) for _ in range(together)]
+            threads.put(meetings[:10])
+            for meeting in meetings[10:]:
+                threads.put((meeting,))
+            for _ in meetings:
+                assert await asyncio.to_thread(through.acquire, timeout=10)
+        assert threads.running == []
+        # One that is not done yet when the next ones come is none that they can have.
+        assert threads._count <= 40
+
+    run(body)

@@ -209,11 +209,16 @@ class Processing:
         self.end(error)
 
     def end(self, error: BaseException | None = None) -> None:
-        """Say that the attempt is over, where it was no `with` block and so was current nowhere."""
-        if self._span is not None:
+        """Say that the attempt is over, where it was no `with` block and so was current nowhere.
+
+        Whatever is said after that says nothing more.
+        """
+        span = self._span
+        if span is not None:
+            self._span = None
             if error is not None:
-                spans.record_error(self._span, error)
-            spans.end(self._span)
+                spans.record_error(span, error)
+            spans.end(span)
 
 
 UNTRACED: Final = Processing(None, None, None)

@@ -7,15 +7,15 @@ that enqueues in its turn cannot wait for itself.
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from contextvars import copy_context
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from fairlane.consumer.threads import Threads
+from fairlane.consumer.threads import Call, Hand, Threads
 
 T = TypeVar("T")
 
@@ -28,18 +28,26 @@ class CallersThread(Threads):
 
     def __init__(self) -> None:
         super().__init__()
-        # As if there were always one that has nothing to do: none is started.
-        self._idle = sys.maxsize
+        self._given: SimpleQueue[Call | None] = SimpleQueue()
+
+    def put(self, calls: Sequence[Call]) -> None:
+        """Have `serve` run these."""
+        for call in calls:
+            self._given.put(call)
 
     def serve(self) -> None:
         """Run what comes until `end` is called."""
-        while (call := self._calls.get()) is not None:
-            self._run(call)
-            call.loop.call_soon_threadsafe(_finish, call.done)
+        hand = Hand()
+        self._hands.append(hand)
+        while (call := self._given.get()) is not None:
+            hand.call = call
+            call.work(hand)
+            hand.call = None
+            call.done()
 
     def end(self) -> None:
         """Let `serve` return."""
-        self._calls.put(None)
+        self._given.put(None)
 
 
 class Loop:
@@ -111,11 +119,6 @@ class Loop:
                 self._thread = threading.Thread(target=_serve, args=(loop,), name="fairlane-eager", daemon=True)
                 self._thread.start()
             return self._made
-
-
-def _finish(done: asyncio.Future[None]) -> None:
-    if not done.done():
-        done.set_result(None)
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -1,0 +1,51 @@
+"""What threads hand to the event loop: many things at once wake it once.
+
+Invariant: whatever is put here is given to the loop, in the order in which it was put, in one call of `take` at most a
+turn of the loop; one that is closed takes nothing more, since nobody is there who would wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Handover(Generic[T]):
+    """From threads to a loop.
+
+    Args:
+        loop: which is woken.
+        take: gets what has gathered, on the loop's thread.
+    """
+
+    __slots__ = ("_gathered", "_is_told", "_loop", "_take")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, take: Callable[[list[T]], None]) -> None:
+        self._loop = loop
+        self._take = take
+        self._gathered: deque[T] = deque()
+        self._is_told = False
+
+    def put(self, item: T) -> None:
+        """Hand something over; any thread."""
+        self._gathered.append(item)
+        if not self._is_told:
+            self._is_told = True
+            try:
+                self._loop.call_soon_threadsafe(self._give)
+            except RuntimeError:
+                return  # the loop is closed
+
+    def _give(self) -> None:
+        # First: what is put after this look is told of anew.
+        self._is_told = False
+        gathered = self._gathered
+        items: list[T] = []
+        while gathered:
+            items.append(gathered.popleft())
+        if items:
+            self._take(items)
