@@ -158,6 +158,9 @@ class TransactionalProducer:
             self._call(Call.BEGIN, self._producer.begin_transaction)
             for index, record in records:
                 self._produce(index, record)
+            if self._refusals:
+                # Known before anything was sent: all of them at once, or each would cost a transaction of its own.
+                raise _MustAbort(f"{self._refusals[0].topic}: {self._refusals[0].detail}")
             if offsets:
                 positions = [
                     TopicPartition(each.assigned.topic, each.assigned.partition, each.offset, each.metadata)
@@ -218,11 +221,13 @@ class TransactionalProducer:
                 self._producer.poll(0.05)
             except KafkaException as error:
                 self._delivered(index, record.topic, error.args[0], None)
+                if error.args[0].code() in _REFUSED_FOR_GOOD:
+                    return
                 raise _MustAbort(f"{record.topic}: {error.args[0]}") from error
             except (TypeError, ValueError) as error:
                 # A record of a handler's that is none: its own outcome pays for it, not the worker.
                 self._refusals.append(Refusal(index, record.topic, "INVALID_RECORD", str(error)))
-                raise _MustAbort(f"{record.topic}: {error}") from error
+                return
 
     def _delivered(self, index: int, topic: str, error: KafkaError | None, _message: Message | None) -> None:
         if error is None:

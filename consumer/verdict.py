@@ -182,7 +182,8 @@ def unfit(
         now_ms: the same for now.
     """
     task = delivery.task
-    since_ms = task.unfit_since_ms or now_ms
+    # Anybody can write a header: a time to come would be waited for.
+    since_ms = min(task.unfit_since_ms or now_ms, now_ms)
     waited_ms = now_ms - since_ms
     info = describe(error, with_traceback=False)
     if waited_ms >= patience_s * 1000:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from properties import thorough
 from records import ID, TRACEPARENT, read, read_from_tier
 
 from fairlane.topics import rfc3339, wire
@@ -72,7 +73,7 @@ def read_or_none(record: Any, value: bytes, default_type: str | None) -> Task | 
         return None
 
 
-@settings(max_examples=600)
+@thorough(600)
 @given(headers, values, default_types)
 def test_any_record_is_a_task_or_malformed(record: Any, value: bytes, default_type: str | None) -> None:
     task = read_or_none(record, value, default_type)
@@ -84,7 +85,7 @@ def test_any_record_is_a_task_or_malformed(record: Any, value: bytes, default_ty
         assert list(task.headers) == [header for header in record if header[0] not in OWN]
 
 
-@settings(max_examples=600)
+@thorough(600)
 @given(headers, values, default_types)
 def test_a_hop_gives_back_the_same_task(record: Any, value: bytes, default_type: str | None) -> None:
     task = read_or_none(record, value, default_type)
@@ -92,6 +93,7 @@ def test_a_hop_gives_back_the_same_task(record: Any, value: bytes, default_type:
         assert read_from_tier(wire.hop(task), value) == task
 
 
+@thorough(100)
 @given(
     st.fixed_dictionaries({field: st.integers(least, MAX_NUMBER) for _, field, least in NUMBERS}),
     origins,
@@ -105,7 +107,7 @@ def test_any_state_of_a_task_survives_a_hop(numbers: dict[str, int], origin: Ori
     assert read_from_tier(wire.hop(task)) == task
 
 
-@settings(max_examples=300)
+@thorough(300)
 @given(headers, values, st.text(), st.sampled_from(["max_attempts", "malformed", "expired"]), st.booleans())
 @example([("fairlane-replays", b"%d" % MAX_NUMBER)], b'{"type": "t"}', "", "max_attempts", False)
 def test_any_record_can_be_a_letter_and_comes_back_from_it(
@@ -139,16 +141,19 @@ def test_any_record_can_be_a_letter_and_comes_back_from_it(
         assert (again.attempt, again.replays) == (1, min(task.replays + 1, MAX_NUMBER))
 
 
+@thorough(100)
 @given(headers)
 def test_replay_takes_any_headers(record: Any) -> None:
     assert wire.replay(record)[-1][0] == "fairlane-replays"
 
 
+@thorough(100)
 @given(origins)
 def test_an_origin_comes_back_from_its_text(origin: Origin) -> None:
     assert Origin.parse(str(origin)) == origin
 
 
+@thorough(100)
 @given(st.text() | topics.map(lambda topic: topic + "/1") | st.from_regex(r"\S{1,5}/\d{1,25}/\d{1,25}", fullmatch=True))
 @example("a/" + "9" * 5_000 + "/1")
 def test_any_text_is_an_origin_or_malformed(text: str) -> None:
@@ -159,11 +164,13 @@ def test_any_text_is_an_origin_or_malformed(text: str) -> None:
     assert Origin.parse(str(origin)) == origin
 
 
+@thorough(100)
 @given(st.integers(0, 253_402_300_799_999))
 def test_a_time_comes_back_from_its_text(ms: int) -> None:
     assert rfc3339.parse_ms(rfc3339.format_ms(ms)) == ms
 
 
+@thorough(100)
 @given(st.text(alphabet="0123456789-:TZ+. ", max_size=40) | st.text())
 def test_any_text_is_a_time_or_none(text: str) -> None:
     ms = rfc3339.parse_ms(text)

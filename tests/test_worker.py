@@ -302,24 +302,6 @@ def test_a_bare_json_record_of_any_client_is_a_task(shared: WorkingQueue) -> Non
     assert bytes(shared.events("bare-1")[0].result) == b"42"
 
 
-def test_a_thousand_garbage_records_are_letters_and_a_thousand_good_ones_complete(kafka: str) -> None:
-    with working_queue(kafka) as queue:
-        good = [queue.task("add", b'{"a":%d}' % number) for number in range(1_000)]
-        for number, task in enumerate(good):
-            queue.send_raw(queue.names.lane(3), b"\xff\x00garbage %d" % number, headers=[("ce_specversion", b"9")])
-            queue.send_raw(task.lane, b'{"type":"add","payload":{"a":%d}}' % number)
-        queue.flush()
-        with queue.worker(add):
-            ended = queue.wait_ended(2_000)
-            wait_until(lambda: not queue.lag(), "lag 0")
-        assert all(len(found) == 1 for found in ended.values())
-        assert sum(found[0].state == "completed" for found in ended.values()) == 1_000
-        letters = queue.letters()
-        assert len(letters) == 1_000
-        assert {headers_of(letter)["fairlane-reason"] for letter in letters} == {b"malformed"}
-        assert {letter.value() for letter in letters} == {b"\xff\x00garbage %d" % number for number in range(1_000)}
-
-
 def test_an_idle_queue_has_lag_0_in_kafkas_own_eyes(kafka: str) -> None:
     with working_queue(kafka) as queue:
         seen: set[str] = set()
