@@ -1,7 +1,7 @@
 """What threads hand to the event loop: many things at once wake it once.
 
-Invariant: whatever is put here is given to the loop, in the order in which it was put, in one call of `take` at most a
-turn of the loop; one that is closed takes nothing more, since nobody is there who would wait.
+Invariant: whatever was gathered when the loop is told is given to it, in the order in which it came, in one call of
+`take`; a loop that is closed takes nothing more, since nobody is there who would wait.
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ class Handover(Generic[T]):
         self._gathered: deque[T] = deque()
         self._is_told = False
 
-    def put(self, item: T) -> None:
-        """Hand something over; any thread."""
+    def gather(self, item: T) -> None:
+        """Hand something over when the loop is told the next time; any thread."""
         self._gathered.append(item)
-        if not self._is_told:
+
+    def tell(self) -> None:
+        """Wake the loop, if there is something for it and nobody has; any thread."""
+        if self._gathered and not self._is_told:
             self._is_told = True
             try:
                 self._loop.call_soon_threadsafe(self._give)
@@ -41,7 +44,7 @@ class Handover(Generic[T]):
                 return  # the loop is closed
 
     def _give(self) -> None:
-        # First: what is put after this look is told of anew.
+        # First: what is gathered after this look is told of anew.
         self._is_told = False
         gathered = self._gathered
         items: list[T] = []

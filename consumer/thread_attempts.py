@@ -60,7 +60,7 @@ class ThreadAttempts:
     def begin(self) -> None:
         """From now on attempts may start; on the running loop."""
         self._loop = asyncio.get_running_loop()
-        self.handover = Handover(self._loop, self._ended)
+        self.handover = self._threads.handover(self._ended)
         self.variables = copy_context()
 
     def start(self, deliveries: list[Delivery], moment_ms: int) -> list[Delivery]:
@@ -181,7 +181,7 @@ class ThreadAttempt(Call):
 
     def done(self) -> None:
         """Hand it on."""
-        self._owner.handover.put(self)
+        self._owner.handover.gather(self)
 
     def call(self, begun: Begun, arguments: Arguments) -> Any:
         """Call its handler, within its time."""

@@ -1,8 +1,9 @@
 """Threads for `def` handlers.
 
 Invariant: a thread runs one call at a time, and as long as a call waits, a thread is on its way to it: one that is
-through with another call and looks for the next, or one that was woken or started. So a call never waits for another
-that blocks, and as long as none blocks, few threads run them all, without the loop and without waking each other.
+through with another call and looks for the next, or one that was woken or started. The same holds as long as a call is
+done that the loop was not told of. So nothing waits for a call that blocks, and as long as none blocks, few threads run
+them all, without the loop and without waking each other.
 
 A call whose time is up is asked to stop (`context().cancelled`) and then interrupted at its next bytecode; one that
 sits in C code for longer than the patience allows is left behind with its thread, and a new thread takes the slot.
@@ -18,13 +19,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context as ContextVars
-from queue import SimpleQueue
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fairlane.consumer.handover import Handover
 
 _logger = logging.getLogger("fairlane.executor")
+
+T = TypeVar("T")
 
 INTERRUPT_PATIENCE_S: Final = 5.0
 
@@ -38,9 +40,11 @@ class Hand:
 
     Attributes:
         call: what it runs, from when it has taken it until it is done with it.
+        bell: released to wake it while it rests.
+        is_dismissed: it was woken to end.
     """
 
-    __slots__ = ("_inside", "_lock", "_thread_id", "call")
+    __slots__ = ("_inside", "_lock", "_thread_id", "bell", "call", "is_dismissed")
 
     def __init__(self) -> None:
         self.call: Call | None = None
@@ -48,6 +52,9 @@ class Hand:
         # By itself whoever holds it may release it, and nobody else: an interruption may come between any two steps.
         self._lock = threading.RLock()
         self._thread_id = threading.get_ident()
+        self.bell = threading.Lock()
+        self.bell.acquire()
+        self.is_dismissed = False
 
     def run(
         self,
@@ -108,7 +115,7 @@ class Call:
         raise NotImplementedError
 
     def done(self) -> None:
-        """Hand over what it led to, on its thread, which takes the next call after this; never raises."""
+        """Gather it in the handover that it is for, on its thread."""
         raise NotImplementedError
 
 
@@ -119,14 +126,24 @@ class Threads:
         self._calls: deque[Call] = deque()
         self._seekers: deque[None] = deque()
         """One entry for each thread that is between two calls and looks for one: as a counter that needs no lock."""
-        self._idle = 0
-        self._wakes: SimpleQueue[bool] = SimpleQueue()
+        self._resting: list[Hand] = []
+        """The last one to come is the first to go: so few threads do what few can."""
         self._lock = threading.Lock()
         """Held while a thread goes to rest or is woken, never for a call as such."""
         self._count = 0
+        self._is_closed = False
         self._hands: list[Hand] = []
+        self._handovers: list[Handover[Any]] = []
+        self._is_untold = False
+        """Whether calls are done that the loop was not told of."""
         self._waited: Handover[_Waited] | None = None
         self.abandoned = 0
+
+    def handover(self, take: Callable[[list[T]], None]) -> Handover[T]:
+        """From the threads to the running loop; it is told when a thread has nothing to do, or no time to tell it."""
+        handover = Handover(asyncio.get_running_loop(), take)
+        self._handovers.append(handover)
+        return handover
 
     def put(self, calls: Sequence[Call]) -> None:
         """Have these run, one after the other or at once."""
@@ -156,8 +173,12 @@ class Threads:
 
     def close(self) -> None:
         """Let idle threads end; a busy one ends with the process."""
-        for _ in range(self._count):
-            self._wakes.put(False)
+        with self._lock:
+            self._is_closed = True
+            resting, self._resting = self._resting, []
+        for hand in resting:
+            hand.is_dismissed = True
+            hand.bell.release()
 
     async def run(self, function: Callable[[], Any], variables: ContextVars, on_timeout: Callable[[], None]) -> Any:
         """Run a call on a thread; a cancellation interrupts it and waits until it has really ended.
@@ -174,7 +195,7 @@ class Threads:
             BaseException: what it raised.
         """
         if self._waited is None:
-            self._waited = Handover(asyncio.get_running_loop(), _tell)
+            self._waited = self.handover(_wake)
         call = _Waited(function, variables, self._waited)
         self.put((call,))
         try:
@@ -200,18 +221,16 @@ class Threads:
     def _summon(self) -> None:
         """Have a thread be on its way to what waits."""
         with self._lock:
-            if self._seekers or not self._calls:
+            if self._seekers:
                 return
             self._seekers.append(None)
-            is_new = not self._idle
-            if is_new:
+            hand = self._resting.pop() if self._resting else None
+            if hand is None:
                 self._count += 1
-            else:
-                self._idle -= 1
-        if is_new:
+        if hand is None:
             self._start()
         else:
-            self._wakes.put(True)
+            hand.bell.release()
 
     def _start(self) -> None:
         try:
@@ -231,12 +250,14 @@ class Threads:
             try:
                 call = calls.popleft()
             except IndexError:
-                if self._rest():
+                self._tell()
+                if self._rest(hand):
                     continue
                 break
             hand.call = call
             seekers.pop()
-            if calls and not seekers:
+            if (calls or self._is_untold) and not seekers:
+                # Whoever comes gets a turn when this call waits for something, or has had its share of the interpreter.
                 self._summon()
             call.work(hand)
             hand.call = None
@@ -245,18 +266,32 @@ class Threads:
             # First: what comes for this call's end needs no other thread.
             seekers.append(None)
             call.done()
+            self._is_untold = True
         self._hands.remove(hand)
 
-    def _rest(self) -> bool:
-        """Wait for calls; whether there may be some, or this thread should end."""
+    def _rest(self, hand: Hand) -> bool:
+        """Wait for something to do; whether there may be something, or this thread should end."""
         with self._lock:
             self._seekers.pop()
             if self._calls:
                 # Whoever put it saw a thread that looks for calls, and woke none.
                 self._seekers.append(None)
                 return True
-            self._idle += 1
-        return self._wakes.get()
+            if self._is_closed:
+                return False
+            self._resting.append(hand)
+        hand.bell.acquire()
+        if hand.is_dismissed:
+            return False
+        self._tell()
+        return True
+
+    def _tell(self) -> None:
+        """Tell the loop of all that is done."""
+        if self._is_untold:
+            self._is_untold = False
+            for handover in self._handovers:
+                handover.tell()
 
 
 class _Waited(Call):
@@ -280,10 +315,10 @@ class _Waited(Call):
             self.error = error
 
     def done(self) -> None:
-        self._handover.put(self)
+        self._handover.gather(self)
 
 
-def _tell(calls: Sequence[_Waited]) -> None:
+def _wake(calls: Sequence[_Waited]) -> None:
     for call in calls:
         call.ended.set()
 

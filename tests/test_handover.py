@@ -23,7 +23,8 @@ def test_what_threads_hand_over_comes_whole_and_in_the_order_of_each() -> None:
 
         def put(thread: int) -> None:
             for number in range(1_000):
-                handover.put((thread, number))
+                handover.gather((thread, number))
+                handover.tell()
 
         threads = [threading.Thread(target=put, args=(number,)) for number in range(4)]
         for thread in threads:
@@ -41,7 +42,8 @@ def test_many_things_at_once_wake_the_loop_once() -> None:
         taken: list[list[int]] = []
         handover = Handover(asyncio.get_running_loop(), taken.append)
         for number in range(5):
-            handover.put(number)
+            handover.gather(number)
+            handover.tell()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         return taken
@@ -53,4 +55,6 @@ def test_what_comes_after_the_loop_is_closed_is_nothing() -> None:
     async def main() -> Handover[int]:
         return Handover(asyncio.get_running_loop(), lambda _: None)
 
-    asyncio.run(main()).put(1)
+    handover = asyncio.run(main())
+    handover.gather(1)
+    handover.tell()

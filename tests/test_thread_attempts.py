@@ -251,3 +251,21 @@ def test_a_bug_in_an_attempt_ends_the_worker_and_not_the_thread() -> None:
         raise ZeroDivisionError
 
     run(nothing, body)
+
+
+def test_one_that_has_ended_is_handed_on_though_its_thread_took_the_next_one_and_waits() -> None:
+    release = threading.Event()
+
+    def wait(long: bool = False) -> None:
+        if long:
+            assert release.wait(10)
+
+    async def body(bench: Bench) -> None:
+        quick, long = delivery(1), delivery(2, payload=b'{"long": true}')
+        bench.runs.start([quick, long], now_ms())
+        await bench.led_to(1)
+        assert [each for each, _ in bench.ended] == [quick]
+        release.set()
+        await bench.led_to(2)
+
+    run(wait, body)

@@ -44,6 +44,8 @@ class CallersThread(Threads):
             call.work(hand)
             hand.call = None
             call.done()
+            self._is_untold = True
+            self._tell()
 
     def end(self) -> None:
         """Let `serve` return."""
