@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from fairlane.call import Call
+from fairlane.call import Call, parcels
 from fairlane.consumer.handlers import Middleware
 from fairlane.producer import TaskHandle, TaskProducer, fork, from_json
 from fairlane.sender import Sender
@@ -172,11 +172,11 @@ class Fairlane(TaskRegistry):
             SomeNotEnqueued: names those that arrived and those that did not, each with its error.
             KafkaUnreachable, QueueUnknown, ProducerClosed: nothing was sent.
         """
-        return self.sender.enqueue_many([call.parcel() for call in calls])
+        return self.sender.enqueue_many(parcels(calls))
 
     async def aenqueue_many(self, calls: Iterable[Call[R]]) -> list[TaskHandle[R]]:
         """The same as `enqueue_many`, for async code."""
-        return await self.sender.aenqueue_many([call.parcel() for call in calls])
+        return await self.sender.aenqueue_many(parcels(calls))
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
         """A handle for a task that was enqueued anywhere, for its status and its result as plain JSON."""

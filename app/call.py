@@ -6,9 +6,11 @@ twice (as two tasks), or given to a context to be enqueued with the outcome of t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec.structs import replace
 
 from fairlane.producer import Parcel
 from fairlane.task_options import Terms
@@ -16,11 +18,11 @@ from fairlane.topics.clock import now_ms
 from fairlane.topics.ids import new_id
 from fairlane.topics.task import Task
 
+R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[R_co]):
+class Call(msgspec.Struct, Generic[R_co], frozen=True, gc=False):
     """A task type, a payload that fits it, and the terms.
 
     Attributes:
@@ -39,10 +41,15 @@ class Call(Generic[R_co]):
     source: str
     load: Callable[[bytes], R_co]
 
-    def to_task(self) -> Task:
-        """The task, complete with id and lane, as of now."""
+    def to_task(self, moment_ms: int | None = None) -> Task:
+        """The task, complete with id and lane.
+
+        Args:
+            moment_ms: when it is enqueued, Unix ms; now by default.
+        """
         terms = self.terms
-        moment_ms = now_ms()
+        if moment_ms is None:
+            moment_ms = now_ms()
         return Task(
             id=terms.id or new_id(),
             type=self.type,
@@ -60,6 +67,33 @@ class Call(Generic[R_co]):
             value=self.payload,
         )
 
+    def is_like(self, other: Call[Any]) -> bool:
+        """Whether a task of the one differs from one of the other, made at that moment, in id and payload only."""
+        return (
+            self.terms is other.terms
+            and self.type is other.type
+            and self.source is other.source
+            and self.content_type is other.content_type
+        )
+
     def parcel(self) -> Parcel[R_co]:
-        """The task with what its producer wants to hear of it."""
+        """The task with what its producer wants to hear of it, as of now."""
         return Parcel(self.to_task(), self.load, self.terms.reply)
+
+
+def parcels(calls: Iterable[Call[R]]) -> list[Parcel[R]]:
+    """Calls that are enqueued together: at one moment, once all of them are there."""
+    all_of_them = list(calls)
+    moment_ms = now_ms()
+    made: list[Parcel[R]] = []
+    before: Call[R] | None = None
+    for call in all_of_them:
+        terms, payload = call.terms, call.payload
+        # Those of one task under one set of options are most of them: then these are the same objects.
+        if before is None or not call.is_like(before):
+            like = task = call.to_task(moment_ms)
+        else:
+            task = replace(like, id=terms.id or new_id(), payload=payload, value=payload)
+        made.append(Parcel(task, call.load, terms.reply, like))
+        before = call
+    return made

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from fairlane.producer.librdkafka import property_refused
 from fairlane.producer.reports import enqueue_error, is_no_such_topic, size_bytes
-from fairlane.producer.shipment import Shipment
+from fairlane.producer.shipment import Report, Shipment
 from fairlane.producer.space import Space
+from fairlane.topics import wire
 from fairlane.topics.admin_client import refused
 from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
@@ -28,6 +29,7 @@ from fairlane.topics.errors import (
     ProducerClosed,
     QueueUnknown,
     TaskTooLarge,
+    UsageError,
 )
 from fairlane.topics.task import Task
 
@@ -128,30 +130,41 @@ class Client:
             # Its leader may be on its way: that is for the delivery to wait for.
             return None if found is not None and found.code() == KafkaError.LEADER_NOT_AVAILABLE else found
 
-    def hand_over(self, shipment: Shipment, index: int, headers: list[tuple[str, bytes]]) -> bool:
-        """Give a task to librdkafka. An error of this task is in the shipment then, like its report later.
+    def hand_over(self, shipment: Shipment, most: int) -> bool:
+        """Give the next tasks of a shipment to librdkafka; what is wrong with one is in the shipment then.
+
+        Args:
+            shipment: what is sent; `handed` says how far it is.
+            most: how many at most.
 
         Returns:
-            Whether it is done with; False if there is no room in the buffer now.
+            Whether they are done with; False if there is no room in the buffer now.
         """
-        task, topic = shipment.tasks[index], shipment.topics[index]
-        try:
-            with self._handing_over:
-                if self._closed:
-                    raise ProducerClosed(task.id)
-                self.raw.produce(
-                    topic,
-                    task.value,
-                    task.key,
-                    on_delivery=shipment.reporter(index),
-                    headers=headers,  # type: ignore[arg-type]
-                )
-        except BufferError:
-            return False
-        except KafkaException as error:
-            shipment.fail(index, self._not_taken(error.args[0], task, topic))
-        except ProducerClosed as error:
-            shipment.fail(index, error)
+        tasks, topics, likes = shipment.tasks, shipment.topics, shipment.likes
+        produce = self.raw.produce
+        like: Task | None = None
+        encode: Callable[[Task], list[tuple[str, bytes]]] = wire.encode
+        with self._handing_over:
+            for index in range(shipment.handed, min(shipment.handed + most, len(tasks))):
+                task, topic = tasks[index], topics[index]
+                try:
+                    if self._closed:
+                        raise ProducerClosed(task.id)
+                    if likes[index] is not like:
+                        pattern = likes[index]
+                        encode = wire.encode if pattern is None else wire.encoder(pattern)
+                        like = pattern
+                    headers: Any = encode(task)
+                    produce(topic, task.value, task.key, -1, Report(shipment, index), None, 0, headers)
+                except BufferError:
+                    return False
+                except KafkaException as error:
+                    shipment.fail(index, self._not_taken(error.args[0], task, topic))
+                except UnicodeEncodeError as error:
+                    shipment.fail(index, UsageError(f"task {task.id!r} has a field that is no text: {error}"))
+                except ProducerClosed as error:
+                    shipment.fail(index, error)
+                shipment.handed = index + 1
         return True
 
     def _not_taken(self, error: KafkaError, task: Task, topic: str) -> FairlaneError:

@@ -6,7 +6,6 @@ Invariant: a handle never changes and holds no connection; it may be kept, or dr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
@@ -25,8 +24,7 @@ def from_json(result: bytes) -> Any:
     return msgspec.json.decode(result)
 
 
-@dataclass(slots=True, eq=False)
-class Trail:
+class Trail(msgspec.Struct, eq=False, gc=False):
     """What is known here of a task that is in Kafka.
 
     Attributes:
@@ -78,15 +76,12 @@ class Watcher(Protocol):
         ...
 
 
-class TaskHandle(Generic[R]):
+class TaskHandle(msgspec.Struct, Generic[R], frozen=True, eq=False, weakref=True):
     """A task that is in Kafka: its id and place, its status, and its result when there is one."""
 
-    __slots__ = ("__weakref__", "_load", "_trail", "_watcher")
-
-    def __init__(self, trail: Trail, watcher: Watcher, load: Callable[[bytes], R]) -> None:
-        self._trail = trail
-        self._watcher = watcher
-        self._load = load
+    _trail: Trail
+    _watcher: Watcher
+    _load: Callable[[bytes], R]
 
     @property
     def id(self) -> str:

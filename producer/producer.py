@@ -11,11 +11,11 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from fairlane.producer.client import Client
@@ -26,7 +26,7 @@ from fairlane.producer.shipment import Shipment
 from fairlane.producer.slot import ClientSlot
 from fairlane.producer.space import SLICE_S
 from fairlane.producer.steps import Blocking, Course, Turn, Until, arun, run
-from fairlane.topics import routing, tracing, wire
+from fairlane.topics import routing, tracing
 from fairlane.topics.clock import now_ms
 from fairlane.topics.connection import Connection
 from fairlane.topics.errors import (
@@ -36,7 +36,6 @@ from fairlane.topics.errors import (
     KafkaUnreachable,
     SomeNotEnqueued,
     TasksNotSent,
-    UsageError,
 )
 from fairlane.topics.names import DEFAULT_TIERS, QueueNames, Tier
 from fairlane.topics.task import Task
@@ -54,19 +53,21 @@ _CHUNK: Final = 500
 """How many tasks are sent in one go before an event loop gets its turn."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel(Generic[R]):
+class Parcel(msgspec.Struct, Generic[R], frozen=True, gc=False):
     """A task, and what its producer wants to hear of it.
 
     Attributes:
         task: complete: id, type, value, lane.
         load: reads its result; `from_json` where its handler is not known here.
         reply: whether the worker shall send the result to this process directly.
+        like: a task that it differs from in id, payload and value only, one object for all of which that is true: what
+            they have in common is encoded once.
     """
 
     task: Task
     load: Callable[[bytes], R]
     reply: bool = False
+    like: Task | None = None
 
 
 class TaskProducer:
@@ -164,11 +165,11 @@ class TaskProducer:
         moment_ms = now_ms()
         tasks = [parcel.task for parcel in parcels]
         topics = [routing.first_topic(task, self.names, self._tiers, moment_ms) for task in tasks]
-        shipment = Shipment(tasks, topics, client.translate, client.space)
+        shipment = Shipment(tasks, [parcel.like for parcel in parcels], topics, client.translate, client.space)
         try:
             if tracing.may_trace():
                 yield from self._trace(shipment)
-            replies = yield from self._expect_replies(parcels, shipment.tasks)
+            replies = yield from self._expect_replies(parcels, shipment)
             unknown = client.unknown_topics(dict.fromkeys(topics))
             if unknown:
                 yield Blocking(partial(client.verify, unknown))
@@ -179,9 +180,7 @@ class TaskProducer:
         shipment.seal()
         if not (yield Until(shipment.done, self._timeout_s + _REPORT_GRACE_S)):
             self._give_up(shipment)
-        return [
-            self._answer(shipment, index, parcel, replies.get(index), moment_ms) for index, parcel in enumerate(parcels)
-        ]
+        return self._answers(shipment, parcels, replies, moment_ms)
 
     def _trace(self, shipment: Shipment) -> Course[None]:
         for index in range(len(shipment.tasks)):
@@ -189,11 +188,12 @@ class TaskProducer:
                 yield Turn()
             shipment.trace(index)
 
-    def _expect_replies(self, parcels: Sequence[Parcel[Any]], tasks: list[Task]) -> Course[dict[int, Reply]]:
+    def _expect_replies(self, parcels: Sequence[Parcel[Any]], shipment: Shipment) -> Course[dict[int, Reply]]:
         """Write the address for a reply into the tasks that want one; returns what will get each."""
         asking = [index for index, parcel in enumerate(parcels) if parcel.reply]
         if not asking:
             return {}
+        tasks = shipment.tasks
         address, expected = self._results.follower.expect([tasks[index].id for index in asking])
         replies = dict(zip(asking, map(Reply, expected), strict=True))
         if not (yield Until(address, self._timeout_s)):
@@ -202,53 +202,50 @@ class TaskProducer:
         if isinstance(reply_to, FairlaneError):
             raise reply_to
         for index in asking:
-            tasks[index] = replace(tasks[index], reply_to=reply_to)
+            shipment.change(index, replace(tasks[index], reply_to=reply_to))
         return replies
 
     def _hand_over(self, client: Client, shipment: Shipment) -> Course[None]:
-        for index, task in enumerate(shipment.tasks):
-            if index % _CHUNK == _CHUNK - 1:
+        tasks = shipment.tasks
+        while shipment.handed < len(tasks):
+            if client.hand_over(shipment, _CHUNK):
                 yield Turn()
-            try:
-                headers = wire.encode(task)
-            except UnicodeEncodeError as error:
-                shipment.fail(index, UsageError(f"task {task.id!r} has a field that is no text: {error}"))
-                continue
-            if not client.hand_over(shipment, index, headers) and not (
-                yield from self._hand_over_when_there_is_room(client, shipment, index, headers)
-            ):
-                for left in range(index, len(shipment.tasks)):
-                    shipment.fail(left, BufferFull(shipment.tasks[left].id, self._timeout_s))
+            elif not (yield from self._hand_over_when_there_is_room(client, shipment)):
+                for left in range(shipment.handed, len(tasks)):
+                    shipment.fail(left, BufferFull(tasks[left].id, self._timeout_s))
                 return
-            shipment.handed = index + 1
 
-    def _hand_over_when_there_is_room(
-        self, client: Client, shipment: Shipment, index: int, headers: list[tuple[str, bytes]]
-    ) -> Course[bool]:
-        deadline = time.monotonic() + self._timeout_s
+    def _hand_over_when_there_is_room(self, client: Client, shipment: Shipment) -> Course[bool]:
+        """Whether there was any before the enqueue timeout."""
+        deadline, before = time.monotonic() + self._timeout_s, shipment.handed
         while (remaining_s := deadline - time.monotonic()) > 0:
             room = client.space.wait_for(min(_WAKE_AFTER, len(client.raw) // 2))
             yield Until(room, min(SLICE_S, remaining_s))
-            if client.hand_over(shipment, index, headers):
+            if client.hand_over(shipment, _CHUNK) or shipment.handed > before:
                 return True
         return False
 
     def _give_up(self, shipment: Shipment) -> None:
         for index, task in enumerate(shipment.tasks):
-            if shipment.places[index] is None and index not in shipment.errors:
+            if shipment.offsets[index] is None and index not in shipment.errors:
                 waited_s = self._timeout_s + _REPORT_GRACE_S
                 shipment.errors[index] = EnqueueUncertain(task.id, waited_s, "librdkafka gave no report")
                 shipment.end_span(index)
 
-    def _answer(
-        self, shipment: Shipment, index: int, parcel: Parcel[Any], reply: Reply | None, moment_ms: int
-    ) -> TaskHandle[Any] | FairlaneError:
-        place = shipment.places[index]
-        if place is None:
-            return shipment.errors[index]
-        task = parcel.task
-        trail = Trail(task.id, task.type, shipment.topics[index], place[0], place[1], moment_ms, reply)
-        return TaskHandle(trail, self._results, parcel.load)
+    def _answers(
+        self, shipment: Shipment, parcels: Sequence[Parcel[Any]], replies: Mapping[int, Reply], moment_ms: int
+    ) -> list[TaskHandle[Any] | FairlaneError]:
+        answers: list[TaskHandle[Any] | FairlaneError] = []
+        watcher = self._results
+        partitions = shipment.partitions
+        for index, (parcel, topic, offset) in enumerate(zip(parcels, shipment.topics, shipment.offsets, strict=True)):
+            if offset is None:
+                answers.append(shipment.errors[index])
+            else:
+                task = parcel.task
+                trail = Trail(task.id, task.type, topic, partitions[index], offset, moment_ms, replies.get(index))
+                answers.append(TaskHandle(trail, watcher, parcel.load))
+        return answers
 
 
 def _only(answers: list[TaskHandle[Any] | FairlaneError]) -> TaskHandle[Any]:

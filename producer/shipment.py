@@ -6,12 +6,11 @@ has sealed it, `done` is set, once. The span of a task that is traced ends with 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import msgspec
 from opentelemetry.trace import Span
 
 from fairlane.producer.space import Space
@@ -22,9 +21,6 @@ from fairlane.topics.task import Task
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
-Place = tuple[int, int]
-"""Partition and offset of a record."""
-
 Translate = Callable[["KafkaError", Task, str], FairlaneError]
 """From Kafka's error about a task on a topic to fairlane's."""
 
@@ -33,16 +29,17 @@ class Shipment:
     """What became of each of `tasks`.
 
     Attributes:
-        tasks: what is sent, in order; each may be replaced until it is handed over.
+        tasks: what is sent, in order; each may be changed until it is handed over.
+        likes: of each, a task that it differs from in id, payload and value only; None where there is none.
         topics: the topic of each.
-        places: where each is, None while it is not known to be there.
+        partitions: the partition of each, -1 while it is not known to be there.
+        offsets: the offset of each, None while it is not known to be there.
         errors: why a task is not there, by its index.
         handed: how many, from the first on, were given to librdkafka, which reports on each.
         done: set when every task has its answer.
     """
 
     __slots__ = (
-        "_lock",
         "_open",
         "_space",
         "_spans",
@@ -50,28 +47,45 @@ class Shipment:
         "done",
         "errors",
         "handed",
-        "places",
+        "likes",
+        "offsets",
+        "partitions",
         "tasks",
         "topics",
     )
 
-    def __init__(self, tasks: list[Task], topics: Sequence[str], translate: Translate, space: Space) -> None:
+    def __init__(
+        self,
+        tasks: list[Task],
+        likes: list[Task | None],
+        topics: Sequence[str],
+        translate: Translate,
+        space: Space,
+    ) -> None:
         self.tasks = tasks
+        self.likes = likes
         self.topics = topics
-        self.places: list[Place | None] = [None] * len(tasks)
+        self.partitions = [-1] * len(tasks)
+        self.offsets: list[int | None] = [None] * len(tasks)
         self.errors: dict[int, FairlaneError] = {}
         self.handed = 0
         self.done: Future[None] = Future()
         self._spans: dict[int, Span] = {}
         self._translate = translate
         self._space = space
-        self._lock = threading.Lock()
         # One more than there are tasks: the sender's own, so that a quick answer does not end what is still being sent.
-        self._open = len(tasks) + 1
+        # Counted by a C iterator, whose step no other thread can come between: a lock would cost as much as the rest.
+        self._open = iter(range(len(tasks), -1, -1))
+
+    def change(self, index: int, task: Task) -> None:
+        """Send another task at `index`."""
+        if task is not self.tasks[index]:
+            self.tasks[index], self.likes[index] = task, None
 
     def trace(self, index: int) -> None:
         """Give the task at `index` the context to carry, and a `send` span where it is sampled."""
-        self.tasks[index], span = tracing.start_send(self.tasks[index], self.topics[index])
+        task, span = tracing.start_send(self.tasks[index], self.topics[index])
+        self.change(index, task)
         if span is not None:
             self._spans[index] = span
 
@@ -80,10 +94,6 @@ class Shipment:
         for index in sorted(self._spans):
             if index >= self.handed:
                 tracing.end_send(self._spans.pop(index), error=error)
-
-    def reporter(self, index: int) -> Callable[[Any, Any], None]:
-        """The delivery callback of the task at `index`."""
-        return partial(self._reported, index)
 
     def fail(self, index: int, error: FairlaneError) -> None:
         """Say that the task at `index` was not handed over."""
@@ -95,27 +105,43 @@ class Shipment:
         """Say that everything is handed over, or failed."""
         self._answered()
 
-    def _reported(self, index: int, error: KafkaError | None, message: Message) -> None:
+    def reported(self, index: int, error: KafkaError | None, message: Message) -> None:
+        """Take the delivery report of the task at `index`."""
         if self._space.wanted:
             self._space.left()
         if error is None:
-            self.places[index] = (message.partition() or 0, message.offset() or 0)
+            self.partitions[index] = message.partition() or 0
+            self.offsets[index] = message.offset() or 0
         else:
             self.errors[index] = self._translate(error, self.tasks[index], self.topics[index])
-        self.end_span(index)
+        if self._spans:
+            self.end_span(index)
         self._answered()
 
     def end_span(self, index: int) -> None:
         """End the span of the task at `index`, if it has one, as what is known of it says."""
         span = self._spans.pop(index, None) if self._spans else None
         if span is not None:
-            partition, offset = self.places[index] or (-1, -1)
-            tracing.end_send(span, partition=partition, offset=offset, error=self.errors.get(index))
+            offset = self.offsets[index]
+            tracing.end_send(
+                span,
+                partition=self.partitions[index],
+                offset=-1 if offset is None else offset,
+                error=self.errors.get(index),
+            )
 
     def _answered(self) -> None:
-        with self._lock:
-            self._open -= 1
-            last = self._open == 0
         # A cancelled waiter has given up on the answer, not on the task.
-        if last and self.done.set_running_or_notify_cancel():
+        if next(self._open, None) == 0 and self.done.set_running_or_notify_cancel():
             self.done.set_result(None)
+
+
+class Report(msgspec.Struct, gc=False):
+    """The delivery callback of the task at `index`: no work for the garbage collector, as a closure would be."""
+
+    shipment: Shipment
+    index: int
+
+    def __call__(self, error: KafkaError | None, message: Message) -> None:
+        """Take it: what librdkafka calls."""
+        self.shipment.reported(self.index, error, message)

@@ -11,10 +11,13 @@ from typing import Any
 
 import pydantic
 import pytest
+from msgspec.structs import replace
 
 import fairlane
 from fairlane import Call, Fairlane, Lane, RetryPolicy, Settings, UsageError
+from fairlane.call import parcels
 from fairlane.producer import Parcel
+from fairlane.topics import wire
 from fairlane.topics.errors import PayloadError, ProducerClosed
 from fairlane.topics.ids import made_at_ms
 from fairlane.topics.task import Task
@@ -307,3 +310,29 @@ def test_a_call_is_what_a_handlers_context_takes(app: Fairlane) -> None:
     enqueueable: Enqueueable = send.call("ann")
     assert enqueueable.to_task().type == "send"
     assert isinstance(send.call("ann").parcel(), Parcel)
+
+
+def test_calls_that_are_enqueued_together_are_the_tasks_that_each_is_alone(app: Fairlane) -> None:
+    @app.task
+    def send(to: str) -> None: ...
+
+    @app.task
+    def count(number: int) -> None: ...
+
+    soon = send.options(key="k", delay_s=2, expires_s=9, max_attempts=3)
+    calls: list[Call[Any]] = [send.call("a"), send.call("b"), count.call(1), count.call(2), soon.call("c")]
+    calls += [
+        soon.call("d"),
+        send.options(id="mine").call("e"),
+        app.call("elsewhere", 1),
+        app.call("send", {"to": "f"}),
+    ]
+    made = parcels(iter(calls))
+    for call, parcel in zip(calls, made, strict=True):
+        task, like = parcel.task, parcel.like
+        assert task == replace(call.to_task(task.enqueued_ms), id=task.id)
+        assert like is not None
+        assert wire.encoder(like)(task) == wire.encode(task)
+    assert len({parcel.task.id for parcel in made}) == len(calls)
+    assert made[0].like is made[1].like
+    assert len({parcel.task.enqueued_ms for parcel in made}) == 1

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
+import msgspec
 import pytest
 
 from fairlane import (
@@ -310,7 +311,7 @@ def test_a_payload_by_name_that_does_not_fit_an_older_handler_is_dead(app: Fairl
     def take(a: int) -> None: ...
 
     with eager(app) as runs:
-        broken = dataclasses.replace(take.call(1), payload=b'{"b": 1}')
+        broken = msgspec.structs.replace(take.call(1), payload=b'{"b": 1}')
         app.enqueue_many([broken])
     assert runs[0].reason == "invalid_payload"
 

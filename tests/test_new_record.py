@@ -98,6 +98,12 @@ def test_a_record_that_differs_in_anything_is_carried_as_it_is(task: Task, data:
         assert list(wire.producers_headers(read(task, headers))) == foreign(headers)
 
 
+@given(tasks, names, st.binary(max_size=5))
+def test_tasks_that_are_alike_have_the_headers_that_each_has_alone(like: Task, task_id: str, payload: bytes) -> None:
+    task = replace(like, id=task_id, payload=payload, value=payload)
+    assert wire.encoder(like)(task) == wire.encode(task)
+
+
 def test_a_header_that_is_no_text_is_no_error_of_the_reader() -> None:
     task = Task(id="1", type="t", payload=b"{}", lane="shop.p5", source="s", enqueued_ms=9)
     for place, (name, _) in enumerate(wire.encode(task)):

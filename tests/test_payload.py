@@ -341,3 +341,42 @@ def test_json_arguments_come_back_as_they_were(a: Any, b: Any) -> None:
 def test_any_bytes_are_arguments_or_an_invalid_payload(function: Callable[..., Any], payload: bytes) -> None:
     with contextlib.suppress(InvalidPayload):
         Signature.of(function).load(payload)
+
+
+@given(
+    st.integers(),
+    st.text(st.characters(exclude_categories=[])),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.booleans(),
+    st.integers(2, 4),
+)
+def test_plain_arguments_are_the_same_by_position_and_by_name_in_any_order(
+    number: int, text: str, share: float, flag: bool, given: int
+) -> None:
+    def handler(number: int, text: str, share: float = 1.0, flag: bool = False) -> None: ...
+
+    signature = Signature.of(handler)
+    values = {"number": number, "text": text, "share": share, "flag": flag}
+    named = dict(list(values.items())[:given])
+    try:
+        payload = signature.dump(tuple(named.values()), {})
+    except PayloadError:
+        assert not text.isprintable()
+        with pytest.raises(PayloadError):
+            signature.dump((), named)
+        return
+    assert signature.load(payload) == ((), named)
+    turned = dict(reversed(named.items()))
+    assert signature.load(signature.dump((), named)) == signature.load(signature.dump((), turned)) == ((), named)
+
+
+def test_an_argument_that_only_becomes_what_its_parameter_says_is_that_in_the_payload() -> None:
+    def handler(number: int, share: float = 1.0, *, text: str = "") -> None: ...
+
+    signature = Signature.of(handler)
+    assert signature.dump(("5", 1), {}) == b'{"number":5,"share":1.0}'
+    assert signature.dump((True,), {"text": "a"}) == b'{"number":1,"text":"a"}'
+    assert signature.dump((), {"number": 5}) == signature.dump((5,), {}) == b'{"number":5}'
+    for args, kwargs in (((), {}), (("x",), {}), ((1, 1.0, "a"), {}), ((1,), {"number": 1}), ((1,), {"more": "a"})):
+        with pytest.raises(PayloadError):
+            signature.dump(args, kwargs)

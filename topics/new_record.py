@@ -18,26 +18,37 @@ from fairlane.topics.task import Origin, Task
 DEFAULT_SOURCE: Final = b"fairlane"
 LAST_TIME_MS: Final = 253_402_300_799_999
 STRUCTURED: Final = "application/cloudevents"
+_VERSION: Final = ("ce_specversion", b"1.0")
 
 
 def headers_of(task: Task) -> list[tuple[str, bytes]]:
     """The headers that say what the task is, and nothing of its state: a CloudEvent in binary mode."""
-    headers = [
-        ("ce_specversion", b"1.0"),
-        ("ce_id", task.id.encode()),
-        ("ce_source", task.source.encode() or DEFAULT_SOURCE),
-        ("ce_type", task.type.encode()),
-    ]
-    if 0 < task.enqueued_ms <= LAST_TIME_MS:
-        headers.append(("ce_time", rfc3339.format_ms(task.enqueued_ms).encode()))
+    headers = [_VERSION, ("ce_id", task.id.encode()), *_about(task.source, task.type, task.enqueued_ms)]
     if task.key and _is_text(task.key):
         headers.append(("ce_partitionkey", task.key))
-    headers.append(("content-type", task.content_type.encode()))
+    headers.append(_content(task.content_type))
     if task.traceparent and not task.own_trace:
         headers.append(("traceparent", task.traceparent.encode()))
         if task.tracestate:
             headers.append(("tracestate", task.tracestate.encode()))
     return headers
+
+
+# What the tasks of one producer have in common is written once.
+
+
+@lru_cache(maxsize=1_024)
+def _about(source: str, task_type: str, enqueued_ms: int) -> tuple[tuple[str, bytes], ...]:
+    """Who enqueued what, and when."""
+    who_and_what = (("ce_source", source.encode() or DEFAULT_SOURCE), ("ce_type", task_type.encode()))
+    if not 0 < enqueued_ms <= LAST_TIME_MS:
+        return who_and_what
+    return (*who_and_what, ("ce_time", rfc3339.format_ms(enqueued_ms).encode()))
+
+
+@lru_cache(maxsize=1_024)
+def _content(media_type: str) -> tuple[str, bytes]:
+    return "content-type", media_type.encode()
 
 
 class _Layout(NamedTuple):

@@ -27,6 +27,7 @@ from typing_extensions import TypedDict
 
 from fairlane.topics.codec import BASE64, Codec, PydanticCodec, Unfit, codec_of, dump_any, load_any
 from fairlane.topics.errors import InvalidPayload, InvalidResult, PayloadError, UsageError
+from fairlane.topics.plain_calls import plain_calls
 
 Shape = Literal["none", "model", "bytes", "object"]
 
@@ -253,8 +254,16 @@ class _NamedArguments:
         if not self._is_pydantic:
             # As a TypedDict msgspec would take any other field too.
             self._codec = _struct_codec(parameters, types)
+        self._plain_calls = plain_calls(parameters, types)
 
     def dump(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
+        classes = tuple(map(type, args))
+        plain = self._plain_calls.get((*kwargs, *classes, *map(type, kwargs.values())) if kwargs else classes)
+        if plain is not None:
+            try:
+                return dump_any(plain(*args, *kwargs.values()))
+            except Unfit:
+                pass  # the codec says it better, or can do it
         if len(args) > len(self._names):
             raise Unfit((f"it takes {len(self._names)} arguments by position, and got {len(args)}",))
         given = dict(zip(self._names, args, strict=False))

@@ -43,6 +43,8 @@ def first_topic(task: Task, names: QueueNames, tiers: Sequence[Tier], now_ms: in
     Its delay counts from when it was made. A task that was made just now, with a delay of exactly a tier's, goes there,
     though a millisecond has gone by since: one hop instead of twelve.
     """
+    if not task.not_before_ms:
+        return task.lane
     made_just_now = 0 <= now_ms - task.enqueued_ms <= JUST_NOW_MS
     return topic_for(task, names, tiers, task.enqueued_ms if made_just_now else now_ms)
 

@@ -8,13 +8,14 @@ be worse than a dead letter.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final
 
 from fairlane.topics.errors import MalformedRecord
 from fairlane.topics.headers import MAX_DIGITS, MAX_NUMBER, NUMBERS
+from fairlane.topics.names import DEFAULT_LEVEL
 from fairlane.topics.task import Origin, Task
 
 _TOPIC: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
@@ -25,8 +26,10 @@ TRACEPARENT: Final = re.compile(
 """W3C Trace Context, section 3.2.2; a later version may go on after a dash."""
 
 _PRIORITY: Final = ("fairlane-priority", "priority", 0)
+_ROWS: Final[Sequence[tuple[str, str, int]]] = NUMBERS
+_OF_NEW: Final = tuple(row for row in _ROWS if row[1] != "enqueued_ms")
 _numbers_of: Final = attrgetter(*(field for _, field, _ in NUMBERS))
-_NUMBER_NAMES: Final = tuple((name, least) for name, _, least in NUMBERS)
+_state_of_new: Final = attrgetter("priority", "lane", "reply_to", *(field for _, field, _ in _OF_NEW))
 
 
 def text_of(found: Mapping[str, bytes | None], name: str) -> str:
@@ -97,11 +100,33 @@ def check_lane(lane: bytes | None, priority: bytes | None) -> None:
     read({"fairlane-lane": lane, "fairlane-priority": priority})
 
 
-def numbers(task: Task) -> list[tuple[str, bytes]]:
-    """The counts and times of a task that differ from their defaults."""
+def of_new(task: Task) -> tuple[tuple[str, bytes], ...]:
+    """A task's own headers on its first record: what differs from the defaults. `ce_time` says when it was enqueued."""
+    return _of_new(_state_of_new(task))
+
+
+@lru_cache(maxsize=1_024)
+def _of_new(state: tuple[Any, ...]) -> tuple[tuple[str, bytes], ...]:
+    """Most tasks of one producer have the same."""
+    priority, lane, reply_to, *numbers = state
+    headers = [("fairlane-priority", b"%d" % priority)] if priority != DEFAULT_LEVEL else []
+    if lane:
+        headers.append(("fairlane-lane", lane.encode()))
+    if reply_to:
+        headers.append(("fairlane-reply-to", reply_to.encode()))
+    return (*headers, *_written(_OF_NEW, numbers))
+
+
+def enqueued_ms(task: Task) -> tuple[str, bytes]:
+    """When it was enqueued, as a header of its first record where `ce_time` cannot say it."""
+    return "fairlane-enqueued-ms", b"%d" % min(task.enqueued_ms, MAX_NUMBER)
+
+
+def _written(rows: Iterable[tuple[str, str, int]], values: Iterable[int]) -> list[tuple[str, bytes]]:
+    """The counts and times that differ from their defaults."""
     return [
         (name, b"%d" % min(value, MAX_NUMBER))
-        for (name, least), value in zip(_NUMBER_NAMES, _numbers_of(task), strict=True)
+        for (name, _, least), value in zip(rows, values, strict=True)
         if value != least
     ]
 
@@ -119,4 +144,4 @@ def write(task: Task) -> list[tuple[str, bytes]]:
         headers.append(("fairlane-traceparent", task.traceparent.encode()))
     if task.reply_to:
         headers.append(("fairlane-reply-to", task.reply_to.encode()))
-    return headers + numbers(task)
+    return headers + _written(NUMBERS, _numbers_of(task))
