@@ -150,7 +150,7 @@ class Settings(BaseSettings):
     grace_s: float = Field(30.0, ge=0)
     instance_id: str | None = None
     result_max_bytes: int = Field(64 << 10, ge=0)
-    buffer_records: int = Field(4_000, ge=1)
+    buffer_records: int = Field(16_000, ge=1)
     buffer_bytes: int = Field(64 << 20, ge=1)
     delayed_max: int = Field(10_000, ge=1)
     keep_s: Annotated[float | None, BeforeValidator(_or_none), Field(ge=0, allow_inf_nan=False)] = 7 * 86_400.0

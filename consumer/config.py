@@ -77,7 +77,7 @@ class WorkerConfig:
     adaptive_min: int | None = None
     grace_s: float = 30.0
     revoke_grace_s: float = 5.0
-    buffer_records: int = 4_000
+    buffer_records: int = 16_000
     buffer_bytes: int = 64 << 20
     delayed_max: int = 10_000
     unsettled_max: int = 20_000

@@ -1,9 +1,9 @@
 """Back-pressure of the reader: which partitions are paused, and why.
 
 Invariant: a partition is paused exactly while it has a reason to be. Its reasons are independent of each other:
-`buffer` (its account holds as many records or bytes as it may), `map` (its offset map would no longer fit the commit
-metadata) and `tier` (its head is not due). Pausing throws prefetched records away, so `buffer` has hysteresis: it ends
-when the account is down to half.
+`buffer` (its account holds as many records or bytes as it may), `share` (its lane is read ahead of others), `map` (its
+offset map would no longer fit the commit metadata) and `tier` (its head is not due). Pausing throws prefetched records
+away, so `buffer` has hysteresis: it ends when the account is down to half.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from fairlane.consumer.delivery import Partition
+from fairlane.consumer.fair_reading import FairReading
 from fairlane.topics.offset_map import MAX_SPAN, MAX_UNFINISHED
 
 
@@ -52,10 +53,15 @@ class Flow:
     Args:
         limits: the bound of each account, in records.
         bytes_max: the bound of all accounts together, in bytes.
+        weights: of the accounts that are lanes; they are read in proportion.
+        window: how far one of these may be read ahead of its share, in records of all of them.
     """
 
-    def __init__(self, limits: Mapping[str, Limit], bytes_max: int) -> None:
+    def __init__(
+        self, limits: Mapping[str, Limit], bytes_max: int, weights: Mapping[str, int] | None = None, window: int = 0
+    ) -> None:
         self._limits = dict(limits)
+        self._fair: FairReading[Partition] = FairReading(weights or {}, window)
         self._bytes_max = bytes_max
         self._handed: dict[str, int] = dict.fromkeys(limits, 0)
         self._handed_bytes = 0
@@ -74,7 +80,21 @@ class Flow:
 
     def gone(self, partition: Partition) -> None:
         """A partition left."""
-        self._partitions.pop(partition, None)
+        state = self._partitions.pop(partition, None)
+        if state is not None:
+            self._fair.ended(state.account, partition)
+
+    def came(self, partition: Partition, records: int) -> None:
+        """Records of a partition were read, whatever becomes of them."""
+        self._fair.came(self._partitions[partition].account, partition, records)
+
+    def reached_end(self, partition: Partition) -> None:
+        """A partition has no more records now."""
+        self._fair.ended(self._partitions[partition].account, partition)
+
+    def nothing_came(self) -> None:
+        """A poll was in vain: nobody is held back for the sake of others that have nothing to give."""
+        self._fair.nothing_came()
 
     def handed(self, account: str, records: int, size_bytes: int) -> None:
         """Records were handed on under an account."""
@@ -104,8 +124,8 @@ class Flow:
 
     @property
     def held_back(self) -> bool:
-        """Whether anything is paused that a finished task may resume: then the reader looks again soon."""
-        return any(state.reasons & {"buffer", "map"} for state in self._partitions.values())
+        """Whether anything is paused that work of others may resume: then the reader looks again soon."""
+        return any(state.reasons & {"buffer", "map", "share"} for state in self._partitions.values())
 
     def full(self, account: str) -> bool:
         """Whether the account is read as far ahead as it may be."""
@@ -147,6 +167,7 @@ class Flow:
                 self._full.discard(account)
         held_bytes = self._handed_bytes - taken_bytes + unsettled_bytes
         self._heavy = held_bytes >= self._bytes_max or (self._heavy and held_bytes > self._bytes_max // 2)
+        ahead = self._fair.ahead(self._full)
         pause: list[Partition] = []
         resume: list[Partition] = []
         for partition, state in self._partitions.items():
@@ -154,6 +175,10 @@ class Flow:
                 state.reasons.add("buffer")
             else:
                 state.reasons.discard("buffer")
+            if state.account in ahead:
+                state.reasons.add("share")
+            else:
+                state.reasons.discard("share")
             if state.paused != bool(state.reasons):
                 state.paused = not state.paused
                 (pause if state.paused else resume).append(partition)

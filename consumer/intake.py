@@ -131,6 +131,7 @@ class Intake:
         if assigned in self._readings:
             reading = self._readings[assigned]
             self._behind.discard(assigned)
+            self._flow.reached_end(assigned.key)
             if assigned in self._held:
                 reading.end = end
             elif not self._held.is_dropped(assigned):

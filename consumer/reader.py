@@ -66,7 +66,7 @@ class Reader:
         weights = {lane.topic: lane.weight for lane in config.lanes}
         limits = limits_by_weight(weights, config.buffer_records)
         limits[TIERS_ACCOUNT] = Limit(config.delayed_max, config.delayed_max // 2)
-        self._flow = Flow(limits, config.buffer_bytes)
+        self._flow = Flow(limits, config.buffer_bytes, weights, config.buffer_records)
         self._intake = Intake(config, self._flow, settler)
         self._commands: deque[Callable[[Consumer], None]] = deque()
         self._stopping = threading.Event()
@@ -182,7 +182,10 @@ class Reader:
         try:
             # poll and then drain what is there: consume(n, t) alone waits for n or t.
             message = consumer.poll(self._patience_s())
-            return [message, *consumer.consume(BATCH_MAX, 0)] if message is not None else []
+            if message is None:
+                self._flow.nothing_came()
+                return []
+            return [message, *consumer.consume(BATCH_MAX, 0)]
         except KafkaException as error:
             raise ConsumerLost(f"the consumer was lost: {error}") from error
 
@@ -226,6 +229,8 @@ class Reader:
     def _hand_on(self, assigned: Assigned | None, batch: list[Message]) -> None:
         if assigned is None:
             return
+        if batch:
+            self._flow.came(assigned.key, len(batch))
         deliveries = self._intake.take(assigned, batch, now_ms())
         if deliveries:
             self._feed.post(deliveries)

@@ -26,6 +26,7 @@ CORE = (
     "consumer/batches.py",
     "consumer/delays.py",
     "consumer/tiers.py",
+    "consumer/fair_reading.py",
     "consumer/flow.py",
     "consumer/retry.py",
     "consumer/assignment.py",
