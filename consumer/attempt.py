@@ -93,6 +93,7 @@ class Attempts:
             if not (each.is_async or middleware or each.batch or (children is not None and each.isolation == "process"))
         )
         """The types whose handlers need no event loop: nothing of their attempts is awaited."""
+        self.all_in_place = len(self.in_place) == len(handlers)
         self.leaving = False
         """Whether the worker is going away: an attempt that is cancelled now is handed back, not failed."""
 

@@ -1,7 +1,8 @@
 """The executor: runs what the feed gives it, on one event loop, as many at once as it may.
 
-Invariant: everything here happens on the loop's thread; others only wake it. Whatever starts ends in exactly one
-outcome, which goes to the settler before the slot is free again.
+Invariant: whatever starts ends in exactly one outcome, which goes to the settler before the slot is free again. Whoever
+hands on and starts holds the lock of the driver: the loop's thread, or a thread of `def` handlers that has nothing else
+to do. Everything else here happens on the loop's thread; others only wake it.
 """
 
 from __future__ import annotations
@@ -66,7 +67,12 @@ class Executor:
         self._unsettled_max_bytes = config.buffer_bytes
         self._feed = feed
         self._attempts = attempts
-        self._on_threads = ThreadAttempts(attempts, self._hand_on, on_crash)
+        alone = attempts.all_in_place and batches is None
+        self._on_threads = ThreadAttempts(
+            attempts, self._hand_on, on_crash=on_crash, go_on=self._go_on if alone else None
+        )
+        self.driving = self._on_threads.driving
+        """Held by whoever drives the feed: hands on what ended and starts what is next."""
         self._batches = batches
         self._settler = settler
         self._meter = meter
@@ -76,6 +82,7 @@ class Executor:
         self._is_short = False
         """Whether something waits for a slot, or for one of its type: then every end of an attempt is worth a look."""
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms: int | None = None
         self._running: dict[int, Running] = {}
         """Those that have not ended when their start returns; a slot is taken by each that started."""
         self._busy = 0
@@ -154,7 +161,10 @@ class Executor:
     def _pump(self) -> None:
         self._woken = False
         try:
-            self._start_some()
+            with self.driving:
+                if not self._busy:
+                    self._quiet.set()
+                self._start_some()
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
             self._on_crash(error)
 
@@ -165,14 +175,11 @@ class Executor:
         self._is_short = not self._draining
         if not self._draining:
             free = self._concurrency - self._busy
-            settler = self._settler
-            keeps_up = settler.backlog < self._unsettled_max and settler.backlog_bytes < self._unsettled_max_bytes
+            keeps_up = self._keeps_up
             if free > 0 and keeps_up and self._batches is not None:
                 self._start_gathered(free, moment_ms)
             elif free > 0 and keeps_up:
-                started = self._feed.take(free)
-                self._begin(len(started), moment_ms)
-                self._start_each(started, moment_ms)
+                self._start_alone(self._on_threads.start(self._take(free, moment_ms), moment_ms), moment_ms)
             elif free > 0:
                 # Outcomes come faster than Kafka takes them: look again when some are settled.
                 self._at(moment_ms + 20)
@@ -182,14 +189,26 @@ class Executor:
         if due_ms is not None:
             self._at(due_ms)
 
+    @property
+    def _keeps_up(self) -> bool:
+        """Whether Kafka takes outcomes as they come."""
+        settler = self._settler
+        return settler.backlog < self._unsettled_max and settler.backlog_bytes < self._unsettled_max_bytes
+
+    def _take(self, free: int, moment_ms: int) -> list[Delivery]:
+        started = self._feed.take(free)
+        self._begin(len(started), moment_ms)
+        return started
+
     def _at(self, due_ms: int) -> None:
         assert self._loop is not None
+        self._timer_ms = due_ms
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(max(0.0, (due_ms - now_ms()) / 1000), self.wake)
 
-    def _start_each(self, deliveries: list[Delivery], moment_ms: int) -> None:
-        for delivery in self._on_threads.start(deliveries, moment_ms):
+    def _start_alone(self, deliveries: list[Delivery], moment_ms: int) -> None:
+        for delivery in deliveries:
             self._start(delivery, moment_ms)
 
     def _start(self, delivery: Delivery, moment_ms: int) -> None:
@@ -211,7 +230,7 @@ class Executor:
         assert self._loop is not None
         alone, batches = self._feed.gather(free, moment_ms)
         self._begin(len(alone) + len(batches), moment_ms)
-        self._start_each(alone, moment_ms)
+        self._start_alone(self._on_threads.start(alone, moment_ms), moment_ms)
         for batch in batches:
             number = self._next
             self._next += 1
@@ -256,10 +275,37 @@ class Executor:
 
     def _hand_on_all(self) -> None:
         ended, self._ended = self._ended, []
-        self._hand_on(ended)
+        with self.driving:
+            self._hand_on(ended)
 
     def _hand_on(self, ended: list[tuple[Delivery, Outcome]]) -> None:
         """Give what has ended to the settler, and only then its slots to others."""
+        self._note(ended)
+        self._freed(len(ended))
+
+    def _go_on(self, ended: list[tuple[Delivery, Outcome]]) -> None:
+        """Do the same on a thread of a handler, which then goes on with what starts, without a turn of the loop.
+
+        What only the loop can do is left to it: timers, and whoever waits for all to be quiet.
+        """
+        assert self._loop is not None
+        self._note(ended)
+        self._busy -= len(ended)
+        goes_on = False
+        try:
+            moment_ms = now_ms()
+            self._feed.refresh(moment_ms)
+            if self._keeps_up and not self._draining:
+                started = self._take(self._concurrency - self._busy, moment_ms)
+                if others := self._on_threads.start(started, moment_ms):
+                    self._loop.call_soon_threadsafe(self._start_alone, others, moment_ms)
+                self._is_short = self._feed.waiting > 0
+                goes_on = self._busy > 0 and self._feed.next_due_ms in (None, self._timer_ms)
+        finally:
+            if not goes_on:
+                self.wake()
+
+    def _note(self, ended: list[tuple[Delivery, Outcome]]) -> None:
         try:
             ended_ms = now_ms()
             meter, feed = self._meter, self._feed
@@ -277,7 +323,6 @@ class Executor:
                 feed.adapt(ended, ended_ms)
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
             self._on_crash(error)
-        self._freed(len(ended))
 
     def _freed(self, slots: int) -> None:
         self._busy -= slots

@@ -1,7 +1,7 @@
 """The feed: what is ready to run, in the order in which it should.
 
-Invariant: owned by one driver (the executor's event loop, or the caller of a Queue); the reader and the settler hand it
-messages. A task is in exactly one place: waiting for its time, waiting as a suspect, waiting its turn, gathered with
+Invariant: owned by one driver (whoever holds the lock of the executor, or of a Queue); the reader and the settler hand
+it messages. A task is in exactly one place: waiting for its time, waiting as a suspect, waiting its turn, gathered with
 others of its type, or running.
 Nothing of a revoked assignment is started.
 """

@@ -1,12 +1,13 @@
 """What threads hand to the event loop: many things at once wake it once.
 
-Invariant: whatever was gathered when the loop is told is given to it, in the order in which it came, in one call of
-`take`; a loop that is closed takes nothing more, since nobody is there who would wait.
+Invariant: whatever was gathered when the loop is told is given to it once, in the order in which it came, in one call
+of `take`, unless a thread withdraws it first. A loop that is closed takes nothing: nobody is there who would wait.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -43,12 +44,18 @@ class Handover(Generic[T]):
             except RuntimeError:
                 return  # the loop is closed
 
+    def withdraw(self) -> list[T]:
+        """Take what has gathered instead of the loop; any thread."""
+        gathered = self._gathered
+        items: list[T] = []
+        with contextlib.suppress(IndexError):
+            while gathered:
+                items.append(gathered.popleft())
+        return items
+
     def _give(self) -> None:
         # First: what is gathered after this look is told of anew.
         self._is_told = False
-        gathered = self._gathered
-        items: list[T] = []
-        while gathered:
-            items.append(gathered.popleft())
+        items = self.withdraw()
         if items:
             self._take(items)

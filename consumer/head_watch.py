@@ -80,7 +80,8 @@ class HeadWatch:
         try:
             while True:
                 await asyncio.sleep(PERIOD_S)
-                self.look(now_ms())
+                with self._executor.driving:
+                    self.look(now_ms())
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
             self._on_crash(error)
 

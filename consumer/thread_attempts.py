@@ -1,8 +1,9 @@
 """Attempts of plain `def` handlers: each from its beginning to its end on one thread, without the event loop.
 
-Invariant: each attempt that starts is handed on exactly once, on the loop: with what its thread made of it, or, when
-that is left behind in C code, with what it means that it was stopped. Those with a time limit share one timer, and the
-time of an attempt runs only while its handler does.
+Invariant: each attempt that starts is handed on exactly once: with what its thread made of it, or, when that is left
+behind in C code, with what it means that it was stopped. Whoever hands on holds the lock of the driver: the loop, or a
+thread that has nothing else to do and then goes on with what starts next. Those with a time limit share one timer, and
+the time of an attempt runs only while its handler does.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
@@ -37,14 +39,25 @@ class ThreadAttempts:
         attempts: makes one.
         on_ended: given those that are over, on the loop.
         on_crash: told of an error that is a bug.
+        go_on: given those that are over, on any thread, it starts what comes next too; None leaves both to the loop.
+
+    Attributes:
+        driving: the lock of the driver, which `on_ended` and `go_on` are called with.
     """
 
     def __init__(
-        self, attempts: Attempts, on_ended: Callable[[Ended], None], on_crash: Callable[[BaseException], None]
+        self,
+        attempts: Attempts,
+        on_ended: Callable[[Ended], None],
+        *,
+        on_crash: Callable[[BaseException], None],
+        go_on: Callable[[Ended], None] | None = None,
     ) -> None:
+        self.driving = threading.RLock()
         self.attempts = attempts
         self.on_crash = on_crash
         self._on_ended = on_ended
+        self._go_on = go_on
         self._types = attempts.in_place
         self._threads = attempts.threads
         self._started: set[ThreadAttempt] = set()
@@ -61,6 +74,8 @@ class ThreadAttempts:
         """From now on attempts may start; on the running loop."""
         self._loop = asyncio.get_running_loop()
         self.handover = self._threads.handover(self._ended)
+        if self._go_on is not None:
+            self._threads.on_done = self._drive
         self.variables = copy_context()
 
     def start(self, deliveries: list[Delivery], moment_ms: int) -> list[Delivery]:
@@ -122,21 +137,40 @@ class ThreadAttempts:
         self._loop.call_later(on_threads.INTERRUPT_PATIENCE_S, self._give_up, call)
 
     def _give_up(self, call: ThreadAttempt) -> None:
-        if call not in self._started or call.is_abandoned:
-            return
-        self._threads.abandon(call)
-        try:
-            outcome = call.left_behind()
-            self._started.discard(call)
-            self._on_ended([(call.delivery, outcome)])
-        except Exception as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
-            self.on_crash(error)
-            return
+        with self.driving:
+            if call not in self._started:
+                return
+            self._threads.abandon(call)
+            try:
+                outcome = call.left_behind()
+                self._started.discard(call)
+                self._on_ended([(call.delivery, outcome)])
+            except Exception as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
+                self.on_crash(error)
+                return
         tell(outcome)
 
     def _ended(self, calls: list[ThreadAttempt]) -> None:
+        with self.driving:
+            self._on_ended(self._over(calls))
+
+    def _drive(self) -> None:
+        """Do what the loop would be told to do; on a thread that has nothing else to do."""
+        if self._go_on is None or not self.driving.acquire(blocking=False):
+            return
+        try:
+            ended = self._over(self.handover.withdraw())
+            if ended:
+                self._go_on(ended)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
+            self.on_crash(error)
+        finally:
+            self.driving.release()
+
+    def _over(self, calls: list[ThreadAttempt]) -> Ended:
+        """What these led to, of those that are not handed on yet."""
         self._started.difference_update(calls)
-        self._on_ended([(call.delivery, call.outcome) for call in calls if call.outcome and not call.is_abandoned])
+        return [(call.delivery, call.outcome) for call in calls if call.outcome and not call.is_abandoned]
 
 
 class ThreadAttempt(Call):

@@ -137,6 +137,8 @@ class Threads:
         self._is_untold = False
         """Whether calls are done that the loop was not told of."""
         self._waited: Handover[_Waited] | None = None
+        self.on_done: Callable[[], None] | None = None
+        """Called before the loop is told: what it does with what is done, the loop need not do."""
         self.abandoned = 0
 
     def handover(self, take: Callable[[list[T]], None]) -> Handover[T]:
@@ -251,7 +253,7 @@ class Threads:
                 call = calls.popleft()
             except IndexError:
                 self._tell()
-                if self._rest(hand):
+                if calls or self._rest(hand):
                     continue
                 break
             hand.call = call
@@ -287,9 +289,11 @@ class Threads:
         return True
 
     def _tell(self) -> None:
-        """Tell the loop of all that is done."""
+        """Tell the loop of all that is done, as far as it has to know."""
         if self._is_untold:
             self._is_untold = False
+            if self.on_done is not None:
+                self.on_done()
             for handover in self._handovers:
                 handover.tell()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -13,6 +14,8 @@ from worker_parts import P5, config, delivery
 
 from fairlane.consumer.adaptive import Adaptive
 from fairlane.consumer.attempt import Attempts
+from fairlane.consumer.context import context
+from fairlane.consumer.delivery import Assigned
 from fairlane.consumer.executor import Executor
 from fairlane.consumer.feed import Feed
 from fairlane.consumer.handlers import Handler
@@ -420,3 +423,102 @@ def test_waking_a_worker_whose_loop_is_closed_is_nothing() -> None:
 
     run(nothing, body)
     benches[0].executor.wake()
+
+
+def test_threads_go_on_by_themselves_in_the_order_of_the_lanes_and_with_their_limits() -> None:
+    """What has ended on a thread is handed on there, and what is next starts there, while the loop looks elsewhere."""
+    began: list[str] = []
+    now = most = 0
+    lock = threading.Lock()
+
+    def count() -> None:
+        nonlocal now, most
+        with lock:
+            began.append(context().task.lane)
+            now += 1
+            most = max(most, now)
+        with lock:
+            now -= 1
+
+    async def body(bench: Bench) -> None:
+        low = [delivery(offset, lane="shop.p1", priority=1) for offset in range(200)]
+        high = [delivery(offset, lane="shop.p5") for offset in range(200, 400)]
+        bench.feed.post(low)
+        bench.feed.post(high)
+        outcomes = await bench.settled(400)
+        assert sorted(offsets(outcomes)) == list(range(400))
+        assert most <= 3
+        # Both lanes are backlogged at first: 16 of p5 to 1 of p1, whoever takes them.
+        assert 180 <= began[:200].count("shop.p5") <= 200
+        await until(lambda: not bench.feed.running)
+        assert await bench.executor.drain(5)
+        assert bench.meter.utilisation(now_ms()) <= 1
+        assert bench.crashes == []
+
+    run(count, body, concurrency=3)
+
+
+def test_threads_that_go_on_by_themselves_stop_when_the_worker_drains() -> None:
+    begun = threading.Event()
+
+    def note() -> None:
+        begun.set()
+        time.sleep(0.0005)
+
+    async def body(bench: Bench) -> None:
+        bench.feed.post([delivery(offset) for offset in range(20_000)])
+        assert await asyncio.to_thread(begun.wait, 10)
+        assert await bench.executor.drain(10)
+        ended = len(bench.settler.outcomes)
+        await asyncio.sleep(0.05)
+        assert len(bench.settler.outcomes) == ended, "nothing started after the drain"
+        assert bench.feed.running == 0
+        assert bench.feed.waiting == 20_000 - ended
+        assert bench.executor.running == {}
+
+    run(note, body, concurrency=4)
+
+
+def test_a_partition_that_leaves_while_threads_go_on_is_quiet_and_nothing_of_it_starts() -> None:
+    other = Assigned("shop.p4", 0, 1)
+    began: list[str] = []
+
+    def note() -> None:
+        began.append(context().task.lane)
+        time.sleep(0.0005)
+
+    async def body(bench: Bench) -> None:
+        bench.feed.take_over(other, None, 0)
+        goes = [delivery(offset) for offset in range(2_000)]
+        stays = [delivery(offset, assigned=other, lane="shop.p4", priority=4) for offset in range(1_000)]
+        bench.feed.post([each for pair in zip(goes, stays, strict=False) for each in pair])
+        await until(lambda: began.count("shop.p5") > 20)
+        assert await asyncio.to_thread(bench.feed.revoke, [P5], 10)
+        started = began.count("shop.p5")
+        assert started < 1_000
+        await until(lambda: began.count("shop.p4") == 1_000)
+        assert began.count("shop.p5") == started
+        assert bench.crashes == []
+
+    run(note, body, concurrency=4)
+
+
+def test_a_bug_in_the_feed_ends_the_worker_also_where_a_thread_meets_it() -> None:
+    async def body(bench: Bench) -> None:
+        def broken(_limit: int) -> Any:
+            raise ZeroDivisionError
+
+        bench.feed.post([delivery(1)])
+        await until(lambda: bench.executor.running)
+        bench.feed.take = broken  # type: ignore[assignment, method-assign]
+        release.set()
+        await until(lambda: bench.crashes)
+        assert isinstance(bench.crashes[0], ZeroDivisionError)
+        assert await bench.executor.drain(5)
+
+    release = threading.Event()
+
+    def wait() -> None:
+        assert release.wait(10)
+
+    run(wait, body)

@@ -37,7 +37,7 @@ class Bench:
         self.crashes: list[BaseException] = []
         self.ended: list[tuple[Delivery, Outcome]] = []
         self._changed = asyncio.Event()
-        self.runs = ThreadAttempts(self.attempts, self._take, self.crashes.append)
+        self.runs = ThreadAttempts(self.attempts, self._take, on_crash=self.crashes.append)
         self.runs.begin()
 
     def _take(self, ended: list[tuple[Delivery, Outcome]]) -> None:
