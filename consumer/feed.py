@@ -379,7 +379,8 @@ class Feed:
             self._count(delivery)
         self._beginning.announced(revoke.assigned)
         self.aside.left(revoke.assigned)
-        for assigned in revoke.assigned:
+        # In one order, and not in that of a set: which grave suspect has its turn next is decided here.
+        for assigned in sorted(revoke.assigned, key=lambda each: each.epoch):
             self._follow(self._gate.released(assigned), now_ms)
         self._revoked.append(revoke)
         self._tell_quiet()

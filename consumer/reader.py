@@ -185,7 +185,11 @@ class Reader:
             if message is None:
                 self._flow.nothing_came()
                 return []
-            return [message, *consumer.consume(BATCH_MAX, 0)]
+            partition: Partition = (message.topic() or "", message.partition() or 0)
+            assigned = self._assignment.get(*partition)
+            rest = consumer.consume(BATCH_MAX, 0)
+            # Meanwhile the group may have taken the partition and given it back: what came before is read again then.
+            return [message, *rest] if self._assignment.get(*partition) is assigned else rest
         except KafkaException as error:
             raise ConsumerLost(f"the consumer was lost: {error}") from error
 

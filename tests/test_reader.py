@@ -142,6 +142,21 @@ def test_a_lease_holds_a_partition_before_its_first_record_is_handed_on() -> Non
     assert lease.holds(assigned)
 
 
+def test_what_was_polled_before_its_partition_went_and_came_back_is_taken_once() -> None:
+    """The drain after a poll serves the group too: then the partition is read again from what is committed."""
+
+    class Rebalancing(FakeConsumer):
+        def consume(self, count: int, timeout: float) -> list[Message]:
+            bench.revoke(LANE)
+            bench.assign(LANE)
+            return [message(0), message(1)]
+
+    bench = Bench(Rebalancing([[message(1)]]), revoke_grace_s=0)
+    bench.assign(LANE)
+    bench.turn()
+    assert bench.delivered == [0, 1]
+
+
 def test_every_turn_publishes_a_lease_with_a_higher_number() -> None:
     bench = Bench()
     bench.assign(LANE)

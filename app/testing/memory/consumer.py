@@ -211,7 +211,12 @@ class MemoryConsumer:
         ends_at = clock.monotonic() + timeout if timeout >= 0 else float("inf")
         found: list[MemoryMessage] = []
         while len(found) < num_messages:
+            generation = self._fetching.generation
             more = self._get(num_messages - len(found), max(0.0, ends_at - clock.monotonic()))
+            if self._fetching.generation != generation:
+                # As librdkafka does: what was read before the group took or gave something is not returned any more.
+                self._fetching.read_again(found)
+                found.clear()
             if not more:
                 break
             found += more

@@ -24,9 +24,10 @@ NO_OFFSET: Final = -1001
 
 
 class _Place:
-    __slots__ = ("end_told", "failed", "position", "read_to")
+    __slots__ = ("began", "end_told", "failed", "position", "read_to")
 
     def __init__(self, position: int) -> None:
+        self.began = position
         self.position = position
         self.end_told = False
         self.failed = False
@@ -75,6 +76,14 @@ class Fetching:
             raise failure(KafkaError._STATE, f"Failed to seek to offset {offset}: Local: Erroneous state")  # noqa: SLF001
         place.position = self._start(partition, offset)
         place.end_told = False
+
+    def read_again(self, messages: Sequence[MemoryMessage]) -> None:
+        """These were read and not returned; of partitions that are still the same ones they are read again."""
+        for message in reversed(messages):
+            place = self._places.get((message.topic() or "", message.partition()))
+            if place is not None and message.error() is None and message.offset() < place.position:
+                place.position = max(message.offset(), place.began)
+                place.end_told = False
 
     def read_to(self, partition: Partition) -> int:
         """After which offset it was read."""

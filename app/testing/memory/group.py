@@ -77,7 +77,10 @@ class Group:
         self._members: dict[str, _Member] = {}
         self._epoch = 0
         self._target: dict[str, frozenset[Partition]] = {}
-        self._seen: object = None
+        self._changed = True
+        self._topics: list[str] = []
+        """All that any member wants."""
+        self._counts: list[int] = []
         self.offsets: dict[Partition, Committed] = {}
         self.pending: dict[Partition, set[int]] = {}
         """Writers of open transactions that hold an offset of the partition."""
@@ -115,9 +118,12 @@ class Group:
             if before.left_at is None:
                 raise failure(KafkaError.UNRELEASED_INSTANCE_ID, "the instance id is still used by another member")
             joined.assigned, joined.epoch = before.assigned, before.epoch
+            self._changed |= before.topics != joined.topics
             del self._members[before.name]
             # The target goes with the instance: one that is back within its session moves nothing.
             self._target[name] = self._target.pop(before.name, frozenset())
+        else:
+            self._changed = True
         self._members[name] = joined
         self.look(now)
 
@@ -130,6 +136,7 @@ class Group:
             member.left_at = now
         else:
             del self._members[name]
+            self._changed = True
         self.look(now)
 
     def look(self, now: float) -> None:
@@ -139,12 +146,15 @@ class Group:
             is_late = member.revoking and now - member.revoking_since > member.rebalance_timeout_s
             if is_late or (since is not None and now - since > self._session_timeout_s):
                 del self._members[member.name]
-        counts = {topic: self._partitions(topic) for each in self._members.values() for topic in each.topics}
-        seen = (sorted((each.instance or each.name, sorted(each.topics)) for each in self._members.values()), counts)
-        if seen != self._seen:
-            self._seen = seen
+                self._changed = True
+        if self._changed:
+            self._topics = sorted({topic for each in self._members.values() for topic in each.topics})
+        counts = [self._partitions(topic) for topic in self._topics]
+        if self._changed or counts != self._counts:
+            self._changed = False
+            self._counts = counts
             self._epoch += 1
-            self._target = self._range(counts)
+            self._target = self._range(dict(zip(self._topics, counts, strict=True)))
 
     def _range(self, counts: Mapping[str, int]) -> dict[str, frozenset[Partition]]:
         """The `range` assignor: every member gets the same partitions of every topic."""

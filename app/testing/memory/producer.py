@@ -81,6 +81,7 @@ class MemoryProducer:
             raise fatal(KafkaError._FATAL, "Unable to produce message: Local: Fatal error")
         if self._transactional_id is not None and self._state != "InTransaction":
             raise failure(KafkaError._STATE, "Unable to produce message: Local: Erroneous state")  # noqa: SLF001
+        broker.faults.before("produce", self)
         named = list(headers.items()) if isinstance(headers, Mapping) else headers or ()
         packed = tuple((name, _bytes(text)) for name, text in named)
         key_bytes = _bytes(key)
