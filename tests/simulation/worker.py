@@ -1,0 +1,178 @@
+"""One worker process of a world: fairlane's engine, and a driver in the place of its event loop.
+
+Invariant: all that decides is fairlane's own. The driver starts what the feed gives, lets time go by, and makes the
+outcome by `verdict`; it posts an outcome before its slot is free, as the executor does.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from fairlane.consumer.config import WorkerConfig
+from fairlane.consumer.delivery import Delivery
+from fairlane.consumer.engine import Engine
+from fairlane.consumer.handlers import Handler
+from fairlane.consumer.outcome import Completed, Expired, HandedBack, Outcome
+from fairlane.consumer.signals import Reject
+from fairlane.consumer.verdict import NoHandler, failed, unfit
+from fairlane.topics.connection import Connection
+from fairlane.topics.payload import Signature
+from simulation.accounts import Accounts
+from simulation.lanes import Lanes
+from simulation.scenario import LOST_MAX, NAMES, Scenario
+from simulation.stdlib import Event
+from simulation.world import Process, ProcessKilled, World
+
+SETTLE_S = 20.0
+
+
+class Plan(msgspec.Struct):
+    """What a task's handler does: its payload.
+
+    Attributes:
+        ms: how long it runs.
+        fails: how many attempts fail.
+        kind: `work`, `reject`, or `poison` which kills its worker.
+    """
+
+    ms: int = 0
+    fails: int = 0
+    kind: str = "work"
+
+
+def _handle() -> None:
+    """No handler is called here: what it does is its task's plan."""
+
+
+class SimWorker:
+    """A worker process, from its start to its end."""
+
+    def __init__(
+        self,
+        world: World,
+        scenario: Scenario,
+        accounts: Accounts,
+        name: str,
+        start: int,
+        skew_ms: int,
+        killed_by: Callable[[str], None],
+    ) -> None:
+        self.name = name
+        self.process = Process(f"{name}#{start}", skew_ms)
+        self.leaving = False
+        self._world = world
+        self._scenario = scenario
+        self._accounts = accounts
+        self._killed_by = killed_by
+        self._lanes = Lanes(scenario.lanes)
+        self._bell = Event(world)
+        self._cut = Event(world)
+        self._busy = 0
+        self._handlers = {
+            kind: Handler(kind, _handle, Signature.of(_handle), retry=scenario.retry, concurrency=limit)
+            for kind, limit in (("work", None), ("few", scenario.limit))
+        }
+        self.config = WorkerConfig(
+            Connection("memory:1"),
+            NAMES.queue,
+            lanes=scenario.lanes,
+            tiers=scenario.tiers,
+            worker=name,
+            instance_id=name if scenario.is_static else None,
+            concurrency=scenario.concurrency,
+            revoke_grace_s=scenario.revoke_grace_s,
+            buffer_records=scenario.buffer_records,
+            delayed_max=scenario.buffer_records,
+            no_handler_s=20.0,
+            worker_lost_max=LOST_MAX,
+            start=str(start),
+        )
+        self._engine = Engine(self.config, self._handlers, wake=self._bell.set, on_crash=self._crashed)
+        world.spawn(self._main, self.process)
+
+    def _main(self) -> None:
+        self._engine.start()
+        while True:
+            self._pump()
+            due_ms = self._engine.feed.next_due_ms
+            patience_s = 1.0 if due_ms is None else max(0.001, (due_ms - self._world.now_ms()) / 1000)
+            self._bell.wait(patience_s)
+            self._bell.clear()
+
+    def _crashed(self, error: BaseException) -> None:
+        if isinstance(error, ProcessKilled) or not self.process.alive:
+            return
+        told = "".join(traceback.format_exception(error))
+        self._accounts.violated("no crash", f"{self.process.name}: {told}")
+
+    def _pump(self) -> None:
+        feed, settler = self._engine.feed, self._engine.settler
+        feed.refresh(self._world.now_ms())
+        free = self._scenario.concurrency - self._busy
+        if self.leaving or free <= 0 or settler.backlog >= self.config.unsettled_max:
+            return
+        scheduler: Any = feed._scheduler
+        waiting = {lane.topic: scheduler.waiting(lane.topic) for lane in self._scenario.lanes}
+        started = feed.take(free)
+        if self._scenario.limit is None:
+            # What has stepped aside is not runnable, and the scheduler does not tell which has.
+            self._lanes.took(waiting, [delivery.task.lane for delivery in started])
+        for delivery in started:
+            self._busy += 1
+            self._world.spawn(partial(self._attempt, delivery))
+
+    def _attempt(self, delivery: Delivery) -> None:
+        outcome = self._run(delivery)
+        now_ms = self._world.now_ms()
+        self._engine.settler.post(outcome)
+        self._engine.feed.done(delivery, now_ms)
+        self._busy -= 1
+        self._bell.set()
+
+    def _run(self, delivery: Delivery) -> Outcome:
+        world, task = self._world, delivery.task
+        started_ms = world.now_ms()
+        self._accounts.starts(self._lanes, task.not_before_ms, started_ms, str(task.origin))
+        if task.expires_ms and started_ms >= task.expires_ms:
+            return Expired(delivery, started_ms)
+        if task.type not in self._handlers:
+            missing = NoHandler(task.type, tuple(self._handlers))
+            return unfit(delivery, "no_handler", missing, patience_s=20.0, started_ms=started_ms, now_ms=started_ms)
+        plan = msgspec.json.decode(task.payload, type=Plan)
+        is_cut = self._cut.wait(plan.ms / 1000)
+        if plan.kind == "poison" and not is_cut:
+            self._killed_by(str(task.origin))
+            world.kill(self.process)
+            raise ProcessKilled
+        now_ms = world.now_ms()
+        if is_cut:
+            return HandedBack(delivery, now_ms)
+        error: Exception | None = ConnectionError("flaky") if task.attempt <= plan.fails else None
+        if plan.kind == "reject":
+            error = Reject("no")
+        if error is None:
+            return Completed(delivery, started_ms, now_ms, b"null")
+        return failed(
+            delivery, self._scenario.retry, error, started_ms=started_ms, now_ms=now_ms, unit=world.rng.random()
+        )
+
+    def leave(self, grace_s: float) -> None:
+        """End in good order: SIGTERM."""
+        self.leaving = True
+        self._world.spawn(lambda: self._leave(grace_s), self.process)
+
+    def _leave(self, grace_s: float) -> None:
+        self._engine.reader.drain()
+        ends_at = self._world.now + grace_s
+        while self._busy and self._world.now < ends_at:
+            self._world.sleep(0.05)
+        self._cut.set()
+        while self._busy:
+            self._world.sleep(0.05)
+        self._engine.stop(SETTLE_S)
+        self._world.kill(self.process)
