@@ -310,6 +310,17 @@ def test_offsets_are_taken_for_a_partition_of_somebody_else_under_the_newest_epo
     assert [each.offset for each in offsets] == [2, 2]
 
 
+def test_one_that_is_no_member_commits_only_while_there_is_none(either: AnyKafka) -> None:
+    topic = either.topic()
+    group = f"{topic}-group"
+    member, other, writer = Reader(either, group), Reader(either, group), Writer(either)
+    metadata = other.consumer.consumer_group_metadata()
+    assert writer.settle(metadata, (topic, 0, 1, "")) == ""
+    member.subscribe(topic)
+    poll_until([member], lambda: member.held)
+    assert writer.settle(metadata, (topic, 0, 2, "")) == "UNKNOWN_MEMBER_ID"
+
+
 # Assignments.
 
 

@@ -204,6 +204,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a partition that was paused is never resumed",
         ("progress",),
         _never_resumed,
-        {"unfinished": 4, "span": 10, "workers": 1, "partitions": 1, "tasks": 60, "every_s": 6.0},
+        {"unfinished": 4, "span": 10, "workers": 1, "partitions": 1, "tasks": 30, "send_s": 4.0, "every_s": 6.0},
     ),
 )

@@ -211,11 +211,11 @@ class MemoryConsumer:
         ends_at = clock.monotonic() + timeout if timeout >= 0 else float("inf")
         found: list[MemoryMessage] = []
         while len(found) < num_messages:
-            generation = self._fetching.generation
+            generation, places = self._fetching.generation, self._fetching.places
             more = self._get(num_messages - len(found), max(0.0, ends_at - clock.monotonic()))
             if self._fetching.generation != generation:
                 # As librdkafka does: what was read before the group took or gave something is not returned any more.
-                self._fetching.read_again(found)
+                self._fetching.read_again(found, places)
                 found.clear()
             if not more:
                 break

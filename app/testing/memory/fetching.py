@@ -6,7 +6,7 @@ more has been read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaError, TopicPartition
@@ -24,10 +24,9 @@ NO_OFFSET: Final = -1001
 
 
 class _Place:
-    __slots__ = ("began", "end_told", "failed", "position", "read_to")
+    __slots__ = ("end_told", "failed", "position", "read_to")
 
     def __init__(self, position: int) -> None:
-        self.began = position
         self.position = position
         self.end_told = False
         self.failed = False
@@ -77,13 +76,24 @@ class Fetching:
         place.position = self._start(partition, offset)
         place.end_told = False
 
-    def read_again(self, messages: Sequence[MemoryMessage]) -> None:
-        """These were read and not returned; of partitions that are still the same ones they are read again."""
+    def read_again(self, messages: Sequence[MemoryMessage], before: Mapping[Partition, object]) -> None:
+        """These were read and not returned; of partitions that are still what they were, they are read again.
+
+        Args:
+            messages: in order.
+            before: what `places` was when they were read.
+        """
         for message in reversed(messages):
-            place = self._places.get((message.topic() or "", message.partition()))
-            if place is not None and message.error() is None and message.offset() < place.position:
-                place.position = max(message.offset(), place.began)
+            partition = (message.topic() or "", message.partition())
+            place = self._places.get(partition)
+            if place is not None and place is before.get(partition) and message.error() is None:
+                place.position = message.offset()
                 place.end_told = False
+
+    @property
+    def places(self) -> Mapping[Partition, object]:
+        """What is read; a partition that is assigned anew is another object."""
+        return self._places.copy()
 
     def read_to(self, partition: Partition) -> int:
         """After which offset it was read."""

@@ -215,8 +215,8 @@ class Group:
             KafkaException: UNKNOWN_MEMBER_ID, or ILLEGAL_GENERATION for an epoch that is over.
         """
         self.look(now)
-        if metadata.epoch < 0 and not metadata.member:
-            return  # A consumer that is no member may, as one that assigns by hand does.
+        if metadata.epoch < 0 and not metadata.member and not self._members:
+            return  # A consumer that is no member may while there is none, as one that assigns by hand does.
         member = self._members.get(metadata.member)
         if member is None:
             raise failure(KafkaError.UNKNOWN_MEMBER_ID, "the group has no such member")
