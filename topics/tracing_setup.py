@@ -27,6 +27,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from fairlane.topics.errors import UsageError
+from fairlane.topics.otlp_exporter import OtlpExporter
 
 DEFAULT_SERVICE_NAME: Final = "fairlane"
 FLUSH_S: Final = 5.0
@@ -119,6 +120,8 @@ def _exporter(name: str) -> SpanExporter:
         if protocol not in _OTLP:
             raise UsageError(f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol!r}", f"Use one of {', '.join(sorted(_OTLP))}")
         name = _OTLP[protocol]
+    if name == _OTLP["http/protobuf"]:
+        return OtlpExporter()
     for entry_point in entry_points(group="opentelemetry_traces_exporter", name=name):
         made = entry_point.load()()
         assert isinstance(made, SpanExporter)
