@@ -33,6 +33,32 @@ def test_a_slow_settler_rewinds_nobodys_offsets_while_workers_join() -> None:
         assert result.violation == ""
 
 
+def test_what_is_moved_aside_while_it_runs_has_one_end_too() -> None:
+    moved = 0
+    for seed in range(3, 7):
+        one_lane = draw(Random(seed)).lanes[:1]
+        world = replace(
+            draw(Random(seed)),
+            lanes=one_lane,
+            tasks=300,
+            send_s=15.0,
+            partitions=3,
+            concurrency=10,
+            long_s=8.0,
+            long=0.03,
+            hot=0.0,
+            head_of_line="move",
+            head_records=3,
+            unfinished=20,
+            span=60,
+            buffer_records=500,
+        )
+        result = Run(seed, world).run()
+        assert result.violation == ""
+        moved += result.moved
+    assert moved > 0
+
+
 def test_a_world_with_a_hundred_workers_holds_too() -> None:
     world = replace(draw(Random(1)), workers=100, partitions=100, tasks=200, send_s=2.0, storm_s=4.0, every_s=0.3)
     result = Run(1, world).run()

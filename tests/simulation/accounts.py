@@ -70,6 +70,8 @@ class Accounts:
         """Terminal events by state and reason."""
         self.violation: Violation | None = None
         self.commits = 0
+        self.moved = 0
+        """Records of running attempts that were moved aside."""
         self._digest = sha256()
 
     def sent(self, topic: str, partition: int, offset: int) -> None:

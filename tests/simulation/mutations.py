@@ -195,7 +195,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the most urgent lane always goes first",
         ("no starvation",),
         _most_urgent_only,
-        {"limit": None, "send_s": 2.0, "concurrency": 1},
+        {"limit": None, "batch": None, "send_s": 2.0, "concurrency": 1},
     ),
     Mutation("losses are not recorded", ("poison",), _no_suspects, {"poison": 0.05, "partitions": 1}),
     Mutation("a producer is given up and nothing begins anew", ("progress",), _not_begun_anew, {"weather": STORMY}),

@@ -20,7 +20,7 @@ from simulation.sending import Sending
 from simulation.worker import SimWorker
 from simulation.world import Process, World
 
-CALM_S = 400.0
+CALM_S = 250.0
 LAG_S = 20.0
 KILLS_MAX = 2 * LOST_MAX + 2
 """A task that kills its workers has three of them by the books; one that was stopped and comes back, and one whose
@@ -38,6 +38,7 @@ class Result(msgspec.Struct, frozen=True):
     workers: int
     origins: int
     commits: int
+    moved: int
     faults: int
     reasons: dict[str, int]
     digest: str
@@ -102,6 +103,7 @@ class Run:
             workers=self._starts,
             origins=self._accounts.origins,
             commits=self._accounts.commits,
+            moved=self._accounts.moved,
             faults=self._network.faults,
             reasons=dict(sorted(self._accounts.reasons.items())),
             digest=self._accounts.digest,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
+from fairlane.consumer.batches import BatchPolicy
+from fairlane.consumer.handlers import HeadOfLine
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.topics.names import Lane, QueueNames, Tier
 from simulation.network import Weather
@@ -31,9 +33,12 @@ class Scenario:
         hot: the share of tasks with one and the same key.
         poison: the share that kill their worker.
         long_s: how long the longest handlers run.
+        long: the share of those that run so long; the others are short.
         limit: how many of one type run at once in a worker; None is as many as there are slots.
         unfinished: what a map is sure to hold.
         span: over which span it holds any number.
+        batch: how tasks of one type are gathered; None runs each by itself.
+        head_records: how many finished records a task holds back before it is moved aside.
     """
 
     lanes: tuple[Lane, ...]
@@ -54,12 +59,16 @@ class Scenario:
     foreign: float
     delayed: float
     long_s: float
+    long: float
     limit: int | None
     is_static: bool
     buffer_records: int
     revoke_grace_s: float
     unfinished: int
     span: int
+    batch: BatchPolicy | None
+    head_of_line: HeadOfLine
+    head_records: int
     retry: RetryPolicy
 
 
@@ -97,11 +106,15 @@ def draw(rng: Random) -> Scenario:
         foreign=rng.choice((0.0, 0.1)),
         delayed=rng.choice((0.0, 0.2)),
         long_s=rng.choice((0.1, 1.0, 8.0)),
+        long=rng.choice((0.1, 0.02)),
         limit=rng.choice((None, None, 1, 2)),
         is_static=rng.random() < 0.3,
         buffer_records=rng.choice((50, 500)),
         revoke_grace_s=rng.choice((0.5, 5.0)),
         unfinished=rng.choice((4, 20)),
         span=rng.choice((10, 60)),
+        batch=rng.choice((None, None, BatchPolicy(max_size=5, max_wait_s=0.3))),
+        head_of_line=rng.choice(("move", "move", "show")),
+        head_records=rng.choice((3, 9)),
         retry=RetryPolicy(max_attempts=rng.choice((1, 3, 5)), base_s=rng.choice((0.2, 1.0, 6.0)), max_s=20.0),
     )

@@ -69,7 +69,7 @@ class Sending:
     def _task(self, number: int, lane: str, level: int) -> Task:
         rng, chosen, now_ms = self._world.rng, self._scenario, self._world.true_ms()
         kind = "poison" if rng.random() < chosen.poison else "reject" if rng.random() < 0.02 else "work"
-        longest_s = chosen.long_s if rng.random() < 0.1 else 0.05
+        longest_s = chosen.long_s if rng.random() < chosen.long else 0.02
         plan: dict[str, object] = {
             "ms": int(rng.uniform(0, longest_s) * 1000),
             "fails": rng.choice((1, 2, 9)) if rng.random() < 0.15 else 0,

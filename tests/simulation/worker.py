@@ -7,17 +7,19 @@ outcome by `verdict`; it posts an outcome before its slot is free, as the execut
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from fairlane.consumer.config import WorkerConfig
-from fairlane.consumer.delivery import Delivery
+from fairlane.consumer.delivery import Assigned, Delivery
 from fairlane.consumer.engine import Engine
+from fairlane.consumer.executor import Executor
 from fairlane.consumer.handlers import Handler
-from fairlane.consumer.outcome import Completed, Expired, HandedBack, Outcome
+from fairlane.consumer.head_watch import HeadWatch
+from fairlane.consumer.outcome import Completed, Expired, HandedBack, Moved, Outcome
 from fairlane.consumer.signals import Reject
 from fairlane.consumer.verdict import NoHandler, failed, unfit
 from fairlane.topics.connection import Connection
@@ -28,7 +30,12 @@ from simulation.scenario import LOST_MAX, NAMES, Scenario
 from simulation.stdlib import Event
 from simulation.world import Process, ProcessKilled, World
 
+BATCHED = "few"
+"""The type of which only some run at once, or many together."""
 SETTLE_S = 20.0
+HOMING_S = 2.0
+HEADS_S = 0.25
+"""How often the heads of partitions are looked at; four times as often as in a worker, since a world is short."""
 
 
 class Plan(msgspec.Struct):
@@ -43,6 +50,14 @@ class Plan(msgspec.Struct):
     ms: int = 0
     fails: int = 0
     kind: str = "work"
+
+
+class Running(NamedTuple):
+    """An attempt under way, as the executor shows it."""
+
+    delivery: Delivery
+    since_ms: int
+    others: tuple[Delivery, ...] = ()
 
 
 def _handle() -> None:
@@ -73,9 +88,11 @@ class SimWorker:
         self._bell = Event(world)
         self._cut = Event(world)
         self._busy = 0
+        self._next = 0
+        self.running: dict[int, Running] = {}
         self._handlers = {
-            kind: Handler(kind, _handle, Signature.of(_handle), retry=scenario.retry, concurrency=limit)
-            for kind, limit in (("work", None), ("few", scenario.limit))
+            kind: Handler(kind, _handle, Signature.of(_handle), retry=scenario.retry, concurrency=limit, batch=batch)
+            for kind, limit, batch in (("work", None, None), (BATCHED, scenario.limit, scenario.batch))
         }
         self.config = WorkerConfig(
             Connection("memory:1"),
@@ -90,19 +107,37 @@ class SimWorker:
             delayed_max=scenario.buffer_records,
             no_handler_s=20.0,
             worker_lost_max=LOST_MAX,
+            head_of_line=scenario.head_of_line,
+            head_of_line_records=scenario.head_records,
+            head_of_line_s=0.5,
             start=str(start),
         )
         self._engine = Engine(self.config, self._handlers, wake=self._bell.set, on_crash=self._crashed)
+        executor = cast("Executor", self)
+        self._heads = HeadWatch(self.config, self._handlers, self._engine, executor, on_crash=self._crashed)
         world.spawn(self._main, self.process)
 
     def _main(self) -> None:
         self._engine.start()
+        self._world.spawn(self._watch)
         while True:
             self._pump()
             due_ms = self._engine.feed.next_due_ms
             patience_s = 1.0 if due_ms is None else max(0.001, (due_ms - self._world.now_ms()) / 1000)
             self._bell.wait(patience_s)
             self._bell.clear()
+
+    def _watch(self) -> None:
+        while not self.leaving:
+            self._world.sleep(HEADS_S)
+            self._heads.look(self._world.now_ms())
+
+    def move_aside(self, started: Delivery, target: Assigned, moment_ms: int) -> None:
+        """As the executor does it."""
+        self._accounts.moved += 1
+        delivery = self._engine.feed.aside.moved(started, target)
+        self._engine.settler.post(Moved(delivery, moment_ms, target))
+        self._engine.feed.done(delivery, moment_ms, goes_on=True)
 
     def _crashed(self, error: BaseException) -> None:
         if isinstance(error, ProcessKilled) or not self.process.alive:
@@ -116,21 +151,42 @@ class SimWorker:
         free = self._scenario.concurrency - self._busy
         if self.leaving or free <= 0 or settler.backlog >= self.config.unsettled_max:
             return
-        scheduler: Any = feed._scheduler
+        if feed.gathers:
+            alone, batches = feed.gather(free, self._world.now_ms())
+        else:
+            alone, batches = self._take(free), []
+        for attempt in (*((delivery,) for delivery in alone), *batches):
+            self._busy += 1
+            self._world.spawn(partial(self._attempt, attempt))
+
+    def _take(self, free: int) -> list[Delivery]:
+        scheduler: Any = self._engine.feed._scheduler
         waiting = {lane.topic: scheduler.waiting(lane.topic) for lane in self._scenario.lanes}
-        started = feed.take(free)
+        started = self._engine.feed.take(free)
         if self._scenario.limit is None:
             # What has stepped aside is not runnable, and the scheduler does not tell which has.
             self._lanes.took(waiting, [delivery.task.lane for delivery in started])
-        for delivery in started:
-            self._busy += 1
-            self._world.spawn(partial(self._attempt, delivery))
+        return started
 
-    def _attempt(self, delivery: Delivery) -> None:
-        outcome = self._run(delivery)
-        now_ms = self._world.now_ms()
-        self._engine.settler.post(outcome)
-        self._engine.feed.done(delivery, now_ms)
+    def _attempt(self, started: Sequence[Delivery]) -> None:
+        """One attempt, or one at each task of a batch; then what the executor does with what ended."""
+        number = self._next
+        self._next += 1
+        self.running[number] = Running(started[0], self._world.now_ms(), tuple(started[1:]))
+        outcomes = [self._run(delivery) for delivery in started]
+        now_ms, feed = self._world.now_ms(), self._engine.feed
+        at_home = list(zip(started, outcomes, strict=True))
+        if feed.aside:
+            at_home, away = feed.aside.sort_out(at_home)
+            for delivery, _ in away:
+                feed.ended_away(delivery)
+        self._engine.settler.post(*[settled for _, settled in at_home])
+        del self.running[number]
+        if feed.gathers and started[0].task.type == BATCHED:
+            feed.batch_done(tuple(started), now_ms, [record for record, _ in at_home])
+        else:
+            for record, _ in at_home:
+                feed.done(record, now_ms)
         self._busy -= 1
         self._bell.set()
 
@@ -167,6 +223,9 @@ class SimWorker:
         self._world.spawn(lambda: self._leave(grace_s), self.process)
 
     def _leave(self, grace_s: float) -> None:
+        homed_at = self._world.now + HOMING_S
+        while self._engine.feed.aside.awaits and self._world.now < homed_at:
+            self._world.sleep(0.01)
         self._engine.reader.drain()
         ends_at = self._world.now + grace_s
         while self._busy and self._world.now < ends_at:
