@@ -14,6 +14,9 @@ SMOOTHING: Final = 0.2
 
 COMMITS_PER_LINGER: Final = 4.0
 
+QUIET_S: Final = 0.01
+"""After so long without a new outcome gathering ends: twice the time that another thread may run at a stretch."""
+
 
 class Linger:
     """An adaptive linger of group commit.

@@ -21,7 +21,7 @@ from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Assigned
 from fairlane.consumer.head_of_line import MapHead
 from fairlane.consumer.ledger import Ledger, OffsetToCommit, Progress
-from fairlane.consumer.linger import Linger
+from fairlane.consumer.linger import QUIET_S, Linger
 from fairlane.consumer.outcome import OUTCOMES, Outcome, size_of
 from fairlane.consumer.retry import AttemptsMax
 from fairlane.consumer.settle_meter import SettleMeter
@@ -182,12 +182,19 @@ class Settler:
         self.moved_s = time.monotonic()
         if not self._bell.wait(WATERMARK_DELAY_S) and not self._ledger.has_news:
             return True
-        # A handful of messages after a quiet time is somebody waiting for an answer, not a batch that gathers.
-        self._urgent.wait(self._linger.wait_s(idle=len(self._inbox) < GATHERING))
+        self._gather()
         self._urgent.clear()
         self._bell.clear()
         messages = [self._inbox.popleft() for _ in range(len(self._inbox))]
         return self._take(messages)
+
+    def _gather(self) -> None:
+        # A handful of messages after a quiet time is somebody waiting for an answer, not a batch that gathers.
+        ends_at = time.monotonic() + self._linger.wait_s(idle=len(self._inbox) < GATHERING)
+        while (left_s := ends_at - time.monotonic()) > 0:
+            before = len(self._inbox)
+            if self._urgent.wait(min(left_s, QUIET_S)) or len(self._inbox) == before:
+                return
 
     def _take(self, messages: list[Message]) -> bool:
         """Work through the messages in order; False when the last was Stop."""

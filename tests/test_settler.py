@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from waiting import wait_until
 from worker_parts import NOW_MS, P5, completed, config, delivery, lease_of
 
 from fairlane.consumer import settler as settling
@@ -396,6 +397,16 @@ def test_its_thread_settles_what_is_posted_and_stops_when_it_is_told(bench: Benc
     bench.settler.post(Opened(P5, 0, 0, None), Delivered(P5, [0]), completed(0))
     assert bench.settler.stop(5)
     assert bench.settled == [completed(0)]
+
+
+def test_the_last_outcomes_of_a_burst_do_not_wait_for_others_however_slow_commits_are() -> None:
+    bench = Bench(linger_max_s=60.0)
+    bench.settler._linger.observe(15.0)
+    burst = range(settling.GATHERING)
+    bench.settler.post(Opened(P5, 0, 0, None), Delivered(P5, list(burst)), *map(completed, burst))
+    bench.settler.start()
+    wait_until(lambda: len(bench.settled) == len(burst), "the burst to be settled", 10)
+    assert bench.settler.stop(5)
 
 
 def test_the_reader_is_told_how_far_each_partition_is(bench: Bench) -> None:
