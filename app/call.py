@@ -7,7 +7,7 @@ twice (as two tasks), or given to a context to be enqueued with the outcome of t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -67,15 +67,6 @@ class Call(msgspec.Struct, Generic[R_co], frozen=True, gc=False):
             value=self.payload,
         )
 
-    def is_like(self, other: Call[Any]) -> bool:
-        """Whether a task of the one differs from one of the other, made at that moment, in id and payload only."""
-        return (
-            self.terms is other.terms
-            and self.type is other.type
-            and self.source is other.source
-            and self.content_type is other.content_type
-        )
-
     def parcel(self) -> Parcel[R_co]:
         """The task with what its producer wants to hear of it, as of now."""
         return Parcel(self.to_task(), self.load, self.terms.reply)
@@ -87,10 +78,18 @@ def parcels(calls: Iterable[Call[R]]) -> list[Parcel[R]]:
     moment_ms = now_ms()
     made: list[Parcel[R]] = []
     before: Call[R] | None = None
+    like: Task | None = None
     for call in all_of_them:
         terms, payload = call.terms, call.payload
-        # Those of one task under one set of options are most of them: then these are the same objects.
-        if before is None or not call.is_like(before):
+        # Most are of one task under one set of options: then these are the same objects.
+        if (
+            like is None
+            or before is None
+            or terms is not before.terms
+            or call.type is not before.type
+            or call.source is not before.source
+            or call.content_type is not before.content_type
+        ):
             like = task = call.to_task(moment_ms)
         else:
             task = replace(like, id=terms.id or new_id(), payload=payload, value=payload)

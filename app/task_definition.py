@@ -40,7 +40,10 @@ class Enqueues(Generic[P, R]):
         Raises:
             PayloadError: the arguments do not fit the function.
         """
-        return self.call_with(self._handler.signature.dump(args, kwargs))
+        handler = self._handler
+        signature = handler.signature
+        payload, source = signature.dump(args, kwargs), self._app.settings.source
+        return Call(handler.type, payload, signature.content_type, self._terms, source, signature.load_result)
 
     def call_with(self, payload: bytes) -> Call[R]:
         """The call with a payload that is bytes already, and is not checked here."""

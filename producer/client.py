@@ -1,17 +1,20 @@
 """One librdkafka producer of this process, and the one thread that takes its delivery reports.
 
-Invariant: a record is handed over only to a topic that was seen to exist since the brokers were last all down, so that
-an unreachable Kafka and an unknown queue are told before anything is in flight; after `close` nothing is handed over.
+Invariant: a record is handed over only to a topic that was seen to exist lately, since the brokers were last all down
+and since it last refused a record, so that an unreachable Kafka and an unknown queue are told before anything is in
+flight; after `close` nothing is handed over.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import TopicMetadata  # type: ignore[attr-defined]  # it is in their documentation
 
 from fairlane.producer.librdkafka import property_refused
 from fairlane.producer.reports import enqueue_error, is_no_such_topic, size_bytes
@@ -43,10 +46,20 @@ _PURGED_S: Final = 5.0
 _MESSAGE_MAX_BYTES: Final = 1_000_000
 """librdkafka's default of message.max.bytes."""
 
+_KNOWN_S: Final = 300.0
+"""How long what was seen of a topic counts; librdkafka looks for new partitions as often."""
+
 _NO_LOGIN: Final = frozenset(
     {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError.UNSUPPORTED_SASL_MECHANISM}
 )
 """What no waiting mends."""
+
+
+class _Known(NamedTuple):
+    """What was seen of a topic: the partitions that have a leader, and until when (monotonic, s) that counts."""
+
+    partitions: tuple[int, ...]
+    until_s: float
 
 
 class Client:
@@ -70,7 +83,7 @@ class Client:
         self._timeout_s = enqueue_timeout_s
         self._closed = False
         self._handing_over = threading.Lock()
-        self._known: set[str] = set()
+        self._known: dict[str, _Known] = {}
         self._trouble: KafkaError | None = None
         self._undelivered: list[str] = []
         config = connection.producer(
@@ -90,7 +103,13 @@ class Client:
 
     def unknown_topics(self, topics: Iterable[str]) -> list[str]:
         """Those of `topics` that have to be verified before anything is sent to them."""
-        return [topic for topic in topics if topic not in self._known]
+        now_s = time.monotonic()
+        return [topic for topic in topics if (known := self._known.get(topic)) is None or known.until_s < now_s]
+
+    def partitions(self, topic: str) -> tuple[int, ...]:
+        """Those of the topic that had a leader when it was verified; none if it is to be verified again."""
+        known = self._known.get(topic)
+        return known.partitions if known is not None else ()
 
     def verify(self, topics: Iterable[str]) -> None:
         """See that the topics exist. Blocks for up to the enqueue timeout.
@@ -102,16 +121,19 @@ class Client:
         """
         deadline = Deadline(self._timeout_s)
         for topic in topics:
-            error = self._ask(topic, deadline)
-            if error is None:
-                self._known.add(topic)
+            found = self._ask(topic, deadline)
+            error = found.error
+            # Its leaders may be on their way: that is for the delivery to wait for.
+            if error is None or error.code() == KafkaError.LEADER_NOT_AVAILABLE:
+                led = tuple(sorted(number for number, each in found.partitions.items() if each.leader >= 0))
+                self._known[topic] = _Known(led, time.monotonic() + _KNOWN_S)
             elif is_no_such_topic(error):
                 raise QueueUnknown(self._queue, topic, self._bootstrap)
             else:
                 raise refused(f"take tasks for {topic}", error)
 
-    def _ask(self, topic: str, deadline: Deadline) -> KafkaError | None:
-        """What a broker says is wrong with the topic. Asks again until the deadline, unless no asking helps."""
+    def _ask(self, topic: str, deadline: Deadline) -> TopicMetadata:
+        """What a broker says of the topic. Asks again until the deadline, unless no asking helps."""
         slice_s = _ASK_FIRST_S
         while True:
             try:
@@ -126,9 +148,8 @@ class Client:
                 slice_s *= _ASK_MORE
                 continue
             self._trouble = None
-            found: KafkaError | None = metadata.topics[topic].error
-            # Its leader may be on its way: that is for the delivery to wait for.
-            return None if found is not None and found.code() == KafkaError.LEADER_NOT_AVAILABLE else found
+            found: TopicMetadata = metadata.topics[topic]
+            return found
 
     def hand_over(self, shipment: Shipment, most: int) -> bool:
         """Give the next tasks of a shipment to librdkafka; what is wrong with one is in the shipment then.
@@ -140,22 +161,23 @@ class Client:
         Returns:
             Whether they are done with; False if there is no room in the buffer now.
         """
-        tasks, topics, likes = shipment.tasks, shipment.topics, shipment.likes
+        tasks, topics, likes, partitions = shipment.tasks, shipment.topics, shipment.likes, shipment.partitions
         produce = self.raw.produce
         like: Task | None = None
         encode: Callable[[Task], list[tuple[str, bytes]]] = wire.encode
         with self._handing_over:
+            closed = self._closed
             for index in range(shipment.handed, min(shipment.handed + most, len(tasks))):
                 task, topic = tasks[index], topics[index]
                 try:
-                    if self._closed:
+                    if closed:
                         raise ProducerClosed(task.id)
                     if likes[index] is not like:
                         pattern = likes[index]
                         encode = wire.encode if pattern is None else wire.encoder(pattern)
                         like = pattern
                     headers: Any = encode(task)
-                    produce(topic, task.value, task.key, -1, Report(shipment, index), None, 0, headers)
+                    produce(topic, task.value, task.key, partitions[index], Report(shipment, index), None, 0, headers)
                 except BufferError:
                     return False
                 except KafkaException as error:
@@ -176,8 +198,7 @@ class Client:
 
     def translate(self, error: KafkaError, task: Task, topic: str) -> FairlaneError:
         """The error for a task that Kafka did not acknowledge."""
-        if is_no_such_topic(error):
-            self._known.discard(topic)
+        self._known.pop(topic, None)
         if self._closed:
             self._undelivered.append(task.id)
         return enqueue_error(error, task, topic, self._queue, self._timeout_s)

@@ -13,12 +13,14 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import repeat
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from fairlane.producer.client import Client
+from fairlane.producer.dealing import deal
 from fairlane.producer.handle import TaskHandle, Trail
 from fairlane.producer.reply import Reply
 from fairlane.producer.results import Lookup, Results
@@ -173,6 +175,7 @@ class TaskProducer:
             unknown = client.unknown_topics(dict.fromkeys(topics))
             if unknown:
                 yield Blocking(partial(client.verify, unknown))
+            shipment.partitions = deal(tasks, topics, {topic: client.partitions(topic) for topic in set(topics)})
             yield from self._hand_over(client, shipment)
         except BaseException as error:
             shipment.give_up(error)
@@ -235,17 +238,19 @@ class TaskProducer:
     def _answers(
         self, shipment: Shipment, parcels: Sequence[Parcel[Any]], replies: Mapping[int, Reply], moment_ms: int
     ) -> list[TaskHandle[Any] | FairlaneError]:
-        answers: list[TaskHandle[Any] | FairlaneError] = []
-        watcher = self._results
-        partitions = shipment.partitions
-        for index, (parcel, topic, offset) in enumerate(zip(parcels, shipment.topics, shipment.offsets, strict=True)):
-            if offset is None:
-                answers.append(shipment.errors[index])
-            else:
-                task = parcel.task
-                trail = Trail(task.id, task.type, topic, partitions[index], offset, moment_ms, replies.get(index))
-                answers.append(TaskHandle(trail, watcher, parcel.load))
-        return answers
+        errors, watcher = shipment.errors, self._results
+        followed = map(replies.get, range(len(parcels))) if replies else repeat(None)
+        rows = zip(parcels, shipment.topics, shipment.partitions, shipment.offsets, followed)  # noqa: B905 - repeat
+        return [
+            TaskHandle(
+                Trail(parcel.task.id, parcel.task.type, topic, partition, offset, moment_ms, reply),
+                watcher,
+                parcel.load,
+            )
+            if offset is not None
+            else errors[index]
+            for index, (parcel, topic, partition, offset, reply) in enumerate(rows)
+        ]
 
 
 def _only(answers: list[TaskHandle[Any] | FairlaneError]) -> TaskHandle[Any]:

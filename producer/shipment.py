@@ -32,26 +32,29 @@ class Shipment:
         tasks: what is sent, in order; each may be changed until it is handed over.
         likes: of each, a task that it differs from in id, payload and value only; None where there is none.
         topics: the topic of each.
-        partitions: the partition of each, -1 while it is not known to be there.
+        partitions: the partition that each goes to, -1 where librdkafka chooses it and has not said yet.
         offsets: the offset of each, None while it is not known to be there.
         errors: why a task is not there, by its index.
         handed: how many, from the first on, were given to librdkafka, which reports on each.
+        spans: of the tasks that are traced, by index, until they end.
+        translate: makes fairlane's error of Kafka's.
+        space: is told of every record that leaves the buffer.
         done: set when every task has its answer.
     """
 
     __slots__ = (
         "_open",
-        "_space",
-        "_spans",
-        "_translate",
         "done",
         "errors",
         "handed",
         "likes",
         "offsets",
         "partitions",
+        "space",
+        "spans",
         "tasks",
         "topics",
+        "translate",
     )
 
     def __init__(
@@ -70,9 +73,9 @@ class Shipment:
         self.errors: dict[int, FairlaneError] = {}
         self.handed = 0
         self.done: Future[None] = Future()
-        self._spans: dict[int, Span] = {}
-        self._translate = translate
-        self._space = space
+        self.spans: dict[int, Span] = {}
+        self.translate = translate
+        self.space = space
         # One more than there are tasks: the sender's own, so that a quick answer does not end what is still being sent.
         # Counted by a C iterator, whose step no other thread can come between: a lock would cost as much as the rest.
         self._open = iter(range(len(tasks), -1, -1))
@@ -87,40 +90,27 @@ class Shipment:
         task, span = tracing.start_send(self.tasks[index], self.topics[index])
         self.change(index, task)
         if span is not None:
-            self._spans[index] = span
+            self.spans[index] = span
 
     def give_up(self, error: BaseException) -> None:
         """The sender ends early, for this reason. What was handed over by then has its answers still to come."""
-        for index in sorted(self._spans):
+        for index in sorted(self.spans):
             if index >= self.handed:
-                tracing.end_send(self._spans.pop(index), error=error)
+                tracing.end_send(self.spans.pop(index), error=error)
 
     def fail(self, index: int, error: FairlaneError) -> None:
-        """Say that the task at `index` was not handed over."""
+        """Say that the task at `index` is not there, or is not known to be."""
         self.errors[index] = error
         self.end_span(index)
-        self._answered()
+        self.answered()
 
     def seal(self) -> None:
         """Say that everything is handed over, or failed."""
-        self._answered()
-
-    def reported(self, index: int, error: KafkaError | None, message: Message) -> None:
-        """Take the delivery report of the task at `index`."""
-        if self._space.wanted:
-            self._space.left()
-        if error is None:
-            self.partitions[index] = message.partition() or 0
-            self.offsets[index] = message.offset() or 0
-        else:
-            self.errors[index] = self._translate(error, self.tasks[index], self.topics[index])
-        if self._spans:
-            self.end_span(index)
-        self._answered()
+        self.answered()
 
     def end_span(self, index: int) -> None:
         """End the span of the task at `index`, if it has one, as what is known of it says."""
-        span = self._spans.pop(index, None) if self._spans else None
+        span = self.spans.pop(index, None)
         if span is not None:
             offset = self.offsets[index]
             tracing.end_send(
@@ -130,7 +120,8 @@ class Shipment:
                 error=self.errors.get(index),
             )
 
-    def _answered(self) -> None:
+    def answered(self) -> None:
+        """One task more has its answer, or the sender is done."""
         # A cancelled waiter has given up on the answer, not on the task.
         if next(self._open, None) == 0 and self.done.set_running_or_notify_cancel():
             self.done.set_result(None)
@@ -144,4 +135,14 @@ class Report(msgspec.Struct, gc=False):
 
     def __call__(self, error: KafkaError | None, message: Message) -> None:
         """Take it: what librdkafka calls."""
-        self.shipment.reported(self.index, error, message)
+        shipment, index = self.shipment, self.index
+        if shipment.space.wanted:
+            shipment.space.left()
+        if error is None:
+            shipment.partitions[index] = message.partition() or 0
+            shipment.offsets[index] = message.offset() or 0
+            if shipment.spans:
+                shipment.end_span(index)
+            shipment.answered()
+        else:
+            shipment.fail(index, shipment.translate(error, shipment.tasks[index], shipment.topics[index]))

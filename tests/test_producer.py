@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -97,6 +98,16 @@ def test_many_are_sent_together_and_their_handles_come_in_order(names: QueueName
     assert [handle.id for handle in handles] == [task.id for task in tasks]
     assert [handle.topic for handle in handles] == [task.lane for task in tasks]
     assert len({(handle.topic, handle.partition, handle.offset) for handle in handles}) == 2_000
+
+
+def test_many_tasks_without_a_key_are_shared_evenly_by_the_partitions(kafka: str) -> None:
+    with live_queue(kafka) as own:
+        producer = TaskProducer(Connection(kafka), own)
+        parcels = [parcel(a_task(own)) for _ in range(30)]
+        assert Counter(handle.partition for handle in producer.enqueue_many(parcels)) == {0: 10, 1: 10, 2: 10}
+        keyed = [parcel(a_task(own, key=b"k")) for _ in range(30)]
+        assert len({handle.partition for handle in producer.enqueue_many(keyed)}) == 1
+        producer.close()
 
 
 def test_none_of_many_is_nothing_to_do(producer: TaskProducer) -> None:
