@@ -24,6 +24,7 @@ class Sizes:
         rq: likewise.
         sync: no-op tasks of plain `def` handlers.
         waits: tasks of 50 ms of waiting.
+        burns: tasks of 5 ms of CPU.
         enqueued: records that are enqueued in bulk.
         enqueued_one: tasks that are enqueued one after the other.
         probes: tasks whose way from enqueue to start is timed.
@@ -50,6 +51,7 @@ class Sizes:
     rq: int = 2_000
     sync: int = 200_000
     waits: int = 10_000
+    burns: int = 4_000
     enqueued: int = 200_000
     enqueued_one: int = 500
     probes: int = 500
@@ -79,6 +81,7 @@ QUICK: Final = replace(
     celery=1_000,
     rq=300,
     sync=50_000,
+    burns=600,
     enqueued=50_000,
     enqueued_one=200,
     probes=200,
@@ -100,6 +103,7 @@ SMOKE: Final = replace(
     traced=200,
     sync=500,
     waits=500,
+    burns=50,
     enqueued=500,
     enqueued_one=5,
     probes=20,

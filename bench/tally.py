@@ -1,5 +1,7 @@
 """What a no-op handler leaves behind: how often it ran, when first and when last, across threads and processes.
 
+It does some work too where it is told to: so many ms of CPU of its thread.
+
 Invariant: each thread of each process has a file of its own, so that nothing is shared and nothing is locked; a call
 costs a fifth of a microsecond. It is the same for every peer, and needs nothing but Python's library, so that it runs
 in the peers' own environments.
@@ -17,6 +19,9 @@ from typing import Final, NamedTuple
 FOLDER: Final = "BENCH_TALLY"
 """The environment variable that names the folder."""
 
+CPU_MS: Final = "BENCH_CPU_MS"
+"""The environment variable that says how much CPU a run takes, ms; nothing by default."""
+
 _WORDS: Final = 3
 
 
@@ -32,6 +37,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._of_thread = threading.local()
+        self._cpu_ns = int(1e6 * float(os.environ.get(CPU_MS, "0")))
 
     def mark(self) -> None:
         """A handler runs."""
@@ -40,6 +46,10 @@ class Tally:
         except AttributeError:
             words = self._of_thread.words = _file()
             words[1] = time.monotonic_ns()
+        if self._cpu_ns:
+            ends_ns = time.thread_time_ns() + self._cpu_ns
+            while time.thread_time_ns() < ends_ns:
+                pass
         words[0] += 1
         words[2] = time.monotonic_ns()
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from sizes import Sizes
 from stage import Measured, Stage
 
-from workloads import backlog, delays, enqueue, fleet, latency, noop, restart, sync, waits
+from workloads import backlog, cpu5, delays, enqueue, fleet, latency, noop, restart, sync, waits
 
 
 class Workload(NamedTuple):
@@ -27,6 +27,7 @@ WORKLOADS: Final[Mapping[str, Workload]] = {
     "noop": Workload(noop.run),
     "sync": Workload(sync.run),
     "wait50": Workload(waits.run),
+    "cpu5": Workload(cpu5.run),
     "enqueue": Workload(enqueue.run),
     "latency": Workload(latency.run),
     "backlog": Workload(backlog.run),

@@ -57,11 +57,11 @@ def run(stage: Stage, sizes: Sizes) -> Measured:
     return measured
 
 
-def on_redis(stage: Stage, peer: Peer, tasks: int) -> Measured:
-    """The rates at which a peer enqueues and works, with a Redis of its own."""
+def on_redis(stage: Stage, peer: Peer, tasks: int, more: Mapping[str, str] | None = None) -> Measured:
+    """The rates at which a peer enqueues and works, with a Redis of its own, and more in its environment."""
     python = str(stage.python_of(peer.name))
     with redis_server.redis_server() as url:
-        environment = stage.environment("") | {"BENCH_REDIS": url}
+        environment = stage.environment("", more) | {"BENCH_REDIS": url}
         with tempfile.TemporaryDirectory() as unused:
             began = time.perf_counter()
             enqueue = [python, "-m", peer.module, str(tasks)]
