@@ -15,13 +15,13 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 from opentelemetry import context as otel
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from fairlane.topics import tracing
 from fairlane.topics.ids import new_id
+from fairlane.topics.otlp_exporter import Encoder
 from fairlane.topics.task import Task
 
 LANE: Final = "shop.p3"
@@ -35,10 +35,13 @@ MANY: Final = 1_000_000
 
 
 class Encoding(SpanExporter):
-    """Makes the bytes that would be sent, and sends nothing."""
+    """Makes the bytes that would be sent, as a worker's exporter does, and sends nothing."""
+
+    def __init__(self) -> None:
+        self._encoder = Encoder()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        encode_spans(spans).SerializeToString()
+        self._encoder.encode(spans)
         return SpanExportResult.SUCCESS
 
 

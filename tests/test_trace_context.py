@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
 from opentelemetry import baggage, propagate, trace
 from opentelemetry import context as otel
 from opentelemetry.context import Context
@@ -104,6 +105,35 @@ def test_another_propagator_that_says_unsampled_makes_no_span(sdk: Recorder, b3:
     with process_lane(read([("ce_type", b"t"), ("b3", b"1-2-0")])):
         pass
     assert sdk.spans() == []
+
+
+def test_a_task_that_is_not_sampled_is_the_remote_parent_of_what_its_handler_records(sdk: Recorder) -> None:
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-02"
+    with process_lane(replace(NEW, traceparent=traceparent, tracestate="a=1")):
+        current = trace.get_current_span()
+        sdk.provider.get_tracer("http").start_span("GET /").end()
+        sent = tracing.create(NEW, "shop.p3")
+    assert sdk.spans() == []
+    found = current.get_span_context()
+    assert (as_text(found), found.is_remote, found.trace_state.to_header()) == (traceparent, True, "a=1")
+    assert (found.is_valid, current.is_recording()) == (True, False)
+    assert repr(current) == repr(NonRecordingSpan(found))
+    assert (sent.traceparent, sent.tracestate) == (traceparent, "a=1")
+
+
+def test_baggage_comes_back_in_the_handler_of_a_task_that_is_not_sampled(sdk: Recorder) -> None:
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-00"
+    with process_lane(replace(NEW, traceparent=traceparent, headers=(("baggage", b"tenant=7"),))):
+        assert baggage.get_baggage("tenant") == "7"
+        assert as_text(trace.get_current_span().get_span_context()) == traceparent
+    assert sdk.spans() == []
+
+
+def test_a_propagator_of_another_kind_is_asked_about_a_task_that_is_not_sampled(sdk: Recorder, b3: None) -> None:
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-00"
+    with process_lane(replace(NEW, traceparent=traceparent, headers=(("b3", b"1-2-1"),))):
+        pass
+    assert as_text(sdk.one("process").parent) == f"00-{1:032x}-{2:016x}-01"
 
 
 def test_headers_that_a_propagator_cannot_read_are_no_reason_to_refuse_the_work(sdk: Recorder, b3: None) -> None:

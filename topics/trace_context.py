@@ -29,6 +29,8 @@ _W3C_FIELDS: Final = frozenset({"traceparent", "tracestate", "baggage"})
 _ODD_DIGITS: Final = frozenset("13579bdf")
 _NO_STATE: Final = TraceState()
 
+_SPAN_KEY: Final = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, EMPTY)))
+
 carried: ContextVar[tuple[str, str]] = ContextVar("fairlane.trace", default=("", ""))
 """Traceparent and tracestate of the task that runs here, where no SDK holds them."""
 
@@ -79,22 +81,64 @@ def inject(task: Task, context: otel.Context) -> Task:
     return replace(task, traceparent=traceparent, tracestate=tracestate, headers=task.headers + added)
 
 
+class CreationSpan(NonRecordingSpan):
+    """The span in which a task was created. Its context is made of the text when somebody asks, which is rare.
+
+    Args:
+        traceparent: a well-formed one.
+        tracestate: "" where there is none.
+    """
+
+    def __init__(self, traceparent: str, tracestate: str) -> None:
+        self._traceparent = traceparent
+        self._tracestate = tracestate
+        self._made: SpanContext | None = None
+
+    def get_span_context(self) -> SpanContext:
+        """Its context."""
+        if self._made is None:
+            self._made = from_text(self._traceparent, self._tracestate)
+        return self._made
+
+    def __repr__(self) -> str:
+        return f"NonRecordingSpan({self.get_span_context()!r})"
+
+
 def extract(task: Task) -> otel.Context:
     """The context in which a task was created; one without a span where the task says none."""
-    context = EMPTY
-    if task.traceparent:
-        creation = NonRecordingSpan(from_text(task.traceparent, task.tracestate))
-        context = trace.set_span_in_context(creation, context)
-    propagator = propagate.get_global_textmap()
-    if _fields(propagator) == _W3C_FIELDS and "baggage" not in dict(task.headers):
+    context = _created(task) if task.traceparent else EMPTY
+    if _says_all(task):
         return context
     carrier = {name: value.decode("utf-8", "replace") for name, value in task.headers if value}
     try:
-        return propagator.extract(carrier, context)
+        return propagate.get_global_textmap().extract(carrier, context)
     except Exception:
         # Anybody can write headers, and they are no reason to refuse the work.
         _logger.exception("the trace context of task %s could not be read", task.id)
         return context
+
+
+def extract_unsampled(task: Task) -> otel.Context | None:
+    """The same for a task that is not sampled, for a look at its flags; None where it is, or where more is to be read.
+
+    This is what every task costs in a process with an SDK that samples a few.
+    """
+    traceparent = task.traceparent
+    if not traceparent or traceparent[54:55] in _ODD_DIGITS or not _says_all(task):
+        return None
+    return _created(task)
+
+
+def _created(task: Task) -> otel.Context:
+    # What `trace.set_span_in_context` makes, without its copies.
+    return otel.Context({_SPAN_KEY: CreationSpan(task.traceparent, task.tracestate)})
+
+
+def _says_all(task: Task) -> bool:
+    """Whether the task's own fields are all that the propagator would find on its record."""
+    if _fields(propagate.get_global_textmap()) != _W3C_FIELDS:
+        return False
+    return not task.headers or "baggage" not in dict(task.headers)
 
 
 @lru_cache(maxsize=4)

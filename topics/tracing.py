@@ -27,6 +27,7 @@ from fairlane.topics.trace_context import (
     EMPTY,
     carried,
     extract,
+    extract_unsampled,
     from_text,
     inject,
     is_sampled,
@@ -239,6 +240,9 @@ def process(task: Task, *, topic: str, partition: int, offset: int, group: str, 
     used = spans.tracer()
     if used is None:
         return Processing(None, None, (task.traceparent, task.tracestate)) if task.traceparent else UNTRACED
+    unsampled = extract_unsampled(task)
+    if unsampled is not None:
+        return Processing(None, unsampled, None)
     parent, links = extract(task), None
     creation = trace.get_current_span(parent).get_span_context()
     if creation.is_valid:
