@@ -23,6 +23,7 @@ HOME: Final = ROOT / ".bench"
 UV: Final = Path(sys.executable).with_name("uv")
 PINS: Final = ROOT / "bench" / "requirements"
 OURS: Final = "fairlane"
+PACKAGES: Final = ("app", "consumer", "monitor", "producer", "topics")
 PEERS: Final = ("celery", "dramatiq", "rq", "faststream")
 OLDEST: Final = (3, 11)
 NEWEST: Final = (3, 14)
@@ -56,7 +57,10 @@ def environment(name: str, python: Path, pins: Sequence[Path], *, editable: bool
     """Make one, unless it is there with the same Python and pins."""
     folder = HOME / name
     files = [*pins, ROOT / "pyproject.toml"] if editable else pins
-    made_of = hashlib.sha256(b"\0".join([str(python).encode(), *(file.read_bytes() for file in files)])).hexdigest()
+    # A strict editable install does not see a new file by itself.
+    names = [str(path).encode() for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    facts = [str(python).encode(), *(file.read_bytes() for file in files), *(names if editable else ())]
+    made_of = hashlib.sha256(b"\0".join(facts)).hexdigest()
     stamp = folder / "made-of"
     if stamp.exists() and stamp.read_text() == made_of:
         return
