@@ -10,7 +10,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec.structs import replace
 
@@ -31,6 +31,9 @@ from fairlane.topics.errors import InvalidPayload
 from fairlane.topics.events import ErrorInfo
 from fairlane.topics.task import Task
 from fairlane.topics.tracing import Processing
+
+CANCEL_PATIENCE_S: Final = 5.0
+"""How long an attempt on the loop may take to end once it was cut off; then it is left behind."""
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -96,6 +99,8 @@ class Attempts:
         self.all_in_place = len(self.in_place) == len(handlers)
         self.leaving = False
         """Whether the worker is going away: an attempt that is cancelled now is handed back, not failed."""
+        self.on_stuck: Callable[[asyncio.Task[Any]], None] | None = None
+        """Told of the asyncio task of an attempt that lets nothing cut it off."""
 
     async def run(self, delivery: Delivery, here: Here | None = None) -> Outcome:
         """Run the handler of a task; returns what it led to.
@@ -246,6 +251,7 @@ class Attempts:
         if timeout_s is None:
             return await self._wrapped(context, call)
         limit = asyncio.timeout(timeout_s)
+        stuck = self._watch_stuck(timeout_s)
         try:
             async with limit:
                 return await self._wrapped(context, call)
@@ -255,6 +261,21 @@ class Attempts:
                 context.cancel()
                 raise AttemptTimeout(timeout_s) from error
             raise
+        finally:
+            if stuck is not None:
+                stuck.cancel()
+
+    def _watch_stuck(self, timeout_s: float) -> asyncio.TimerHandle | None:
+        task = asyncio.current_task()
+        if self.on_stuck is None or task is None:
+            return None
+        return asyncio.get_running_loop().call_later(timeout_s + CANCEL_PATIENCE_S, self.on_stuck, task)
+
+    def left_behind(self, delivery: Delivery, started_ms: int) -> Outcome:
+        """What an attempt led to that goes on although it was cut off and had time to end: its time was up."""
+        handler = self._handlers[delivery.task.type]
+        timeout_s = (handler.timeout_s or 0.0) if not delivery.task.timeout_ms else delivery.task.timeout_ms / 1000
+        return self.failed(delivery, handler.retry, AttemptTimeout(timeout_s), started_ms)
 
     def _call(self, handler: Handler, arguments: Arguments, context: Context) -> Callable[[], Awaitable[Any]]:
         positional, named = arguments

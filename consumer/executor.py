@@ -8,6 +8,7 @@ to do. Everything else here happens on the loop's thread; others only wake it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ from fairlane.consumer.settler import Settler
 from fairlane.consumer.thread_attempts import ThreadAttempts
 from fairlane.topics.clock import now_ms
 
+_logger = logging.getLogger("fairlane.executor")
+
 
 class Running(NamedTuple):
     """An attempt under way."""
@@ -35,6 +38,7 @@ class Running(NamedTuple):
     """What runs it on the loop; None for one that is on a thread from its beginning to its end."""
     others: Batch = ()
     """Those that run with it, if it is the first of a batch."""
+    is_batch: bool = False
 
 
 class Executor:
@@ -85,6 +89,9 @@ class Executor:
         self._timer_ms: int | None = None
         self._running: dict[int, Running] = {}
         """Those that have not ended when their start returns; a slot is taken by each that started."""
+        self._left_behind: set[int] = set()
+        """Those that were given up and are still on the loop."""
+        attempts.on_stuck = self._leave_behind
         self._busy = 0
         self._ended: list[tuple[Delivery, Outcome]] = []
         self._next = 0
@@ -236,12 +243,15 @@ class Executor:
             self._next += 1
             self._meter.batch_started(batch[0].task.type, len(batch))
             running = _spawn(self._run_batch(number, batch), self._loop)
-            self._running[number] = Running(batch[0], moment_ms, running, batch[1:])
+            self._running[number] = Running(batch[0], moment_ms, running, batch[1:], is_batch=True)
 
     async def _run_batch(self, number: int, batch: Batch) -> None:
         assert self._batches is not None
         assert self._loop is not None
         outcomes = await self._batches.run(batch)
+        if number in self._left_behind:
+            self._left_behind.discard(number)
+            return
         self._loop.call_soon(self._hand_on_batch, number, batch, outcomes)
         for outcome in outcomes:
             tell(outcome)
@@ -263,8 +273,32 @@ class Executor:
             self._on_crash(error)
         self._freed(1)
 
+    def _leave_behind(self, task: asyncio.Task[Any]) -> None:
+        """Go on without an attempt that was cut off and does not end: whatever becomes of it now, it has failed."""
+        number = next((number for number, each in self._running.items() if each.task is task), None)
+        if number is None:
+            return
+        running = self._running.pop(number)
+        self._left_behind.add(number)
+        _logger.error(
+            "a handler of %s swallows its cancellation and goes on: it is left behind on the event loop",
+            running.delivery.task.type,
+            extra={"task_id": running.delivery.task.id},
+        )
+        batch = (running.delivery, *running.others)
+        outcomes = [self._attempts.left_behind(each, running.since_ms) for each in batch]
+        if running.is_batch:
+            self._hand_on_batch(number, batch, outcomes)
+        else:
+            self._hand_on([(running.delivery, outcomes[0])])
+        for outcome in outcomes:
+            tell(outcome)
+
     async def _run(self, number: int, delivery: Delivery) -> None:
         outcome = await self._attempts.run(delivery)
+        if self._left_behind and number in self._left_behind:
+            self._left_behind.discard(number)
+            return
         self._running.pop(number, None)
         self._ended.append((delivery, outcome))
         if len(self._ended) == 1 and self._loop is not None:

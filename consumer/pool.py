@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from fairlane.consumer import event_loop
 from fairlane.consumer.attempt import Attempts
 from fairlane.consumer.batch_attempt import BatchAttempts
 from fairlane.consumer.config import WorkerConfig
@@ -118,7 +119,7 @@ class WorkerPool:
 
     def _run(self, worker: Worker) -> None:
         try:
-            self._exit_code = asyncio.run(worker.run())
+            self._exit_code = event_loop.run(worker.run())
         except BaseException as error:  # noqa: BLE001 - start() and stop() raise it where somebody sees it
             self._error = error
         finally:

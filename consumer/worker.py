@@ -47,6 +47,8 @@ _logger = logging.getLogger("fairlane.worker")
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 SETTLE_TIMEOUT_S: Final = 20.0
 CUT_PATIENCE_S: Final = 6.0
+DEAF_S: Final = 0.5
+"""How long a second signal waits for an event loop that is held up."""
 
 
 @contextlib.asynccontextmanager
@@ -101,6 +103,7 @@ class Worker:
         self._stop = asyncio.Event()
         self.loop: asyncio.AbstractEventLoop | None = None
         self._is_asked = False
+        self._signals = 0
         self._crash: BaseException | None = None
         self._fell = asyncio.Event()
         self.pool: Pool | None = None
@@ -183,6 +186,17 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
+            # In place of asyncio's own, which does nothing: it is the loop's wake-up that calls `_signalled`.
+            signal.signal(number, self._heard)
+            signal.siginterrupt(number, False)
+
+    def _heard(self, number: int, _frame: object) -> None:
+        """A signal came, between any two steps of the main thread: the loop may be held up for ever."""
+        self._signals += 1
+        if self._signals > 1:
+            timer = threading.Timer(DEAF_S, os._exit, (128 + number,))
+            timer.daemon = True
+            timer.start()
 
     def _signalled(self, number: int) -> None:
         if self._shutdown.phase is not Phase.RUNNING:

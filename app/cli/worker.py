@@ -5,7 +5,6 @@ Invariant: the workers of a pool are started by this same command, with the opti
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,12 +25,14 @@ from fairlane.cli.options import (
     many,
     parse_properties,
 )
+from fairlane.consumer import event_loop
 from fairlane.consumer.config import default_worker_name
 from fairlane.consumer.scaling import ScalingPolicy
 from fairlane.pool_size import PoolSize
 from fairlane.settings import Settings
 from fairlane.supervised import Line
 from fairlane.supervisor import Supervisor
+from fairlane.threads_left import leave_threads_behind
 from fairlane.topics import tracing_setup
 from fairlane.topics.connection import parse_queue_url
 from fairlane.topics.errors import FairlaneError, UsageError
@@ -133,13 +134,16 @@ def _work(app: Fairlane, name: str, supervisor: Line | None) -> int:
         return await working.run()
 
     try:
-        return asyncio.run(run())
+        code = event_loop.run(run())
+        leave_threads_behind(code)
+        return code
     except FairlaneError:
         raise
     except Exception as error:
         # The worker has logged what failed, with its traceback.
         if os.environ.get("FAIRLANE_DEBUG"):
             raise
+        leave_threads_behind(1)
         typer.secho(f"fairlane: the worker failed: {type(error).__name__}: {error}", err=True, fg=typer.colors.RED)
         return 1
     finally:
