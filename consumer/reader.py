@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -281,7 +282,7 @@ class Reader:
 
     def _begin(self, consumer: Consumer, partitions: list[Partition], before: Mapping[Partition, Position]) -> None:
         """Take partitions under new epochs, from what is committed; `before` has those that were ours already."""
-        self._await_resolved()
+        self._await(self._settler.resolved.wait, "what the settler left open is not resolved yet")
         positions = Positions(self._config, consumer).find(partitions, self._stopping.is_set)
         starts = []
         paused: list[TopicPartition] = []
@@ -309,11 +310,11 @@ class Reader:
         self.held_since = time.monotonic()
         _logger.info("assigned %d partitions", len(partitions), extra={"held": len(self._assignment.held)})
 
-    def _await_resolved(self) -> None:
+    def _await(self, is_so: Callable[[float], bool], otherwise: str) -> None:
         ends_at = time.monotonic() + RESOLVE_S
-        while not self._settler.resolved.wait(LOOK_S):
+        while not is_so(LOOK_S):
             if self._stopping.is_set() or time.monotonic() >= ends_at:
-                raise PositionsUnknown("what the settler left open is not resolved yet")
+                raise PositionsUnknown(otherwise)
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.rebalances["revoked"] += 1
@@ -360,6 +361,9 @@ class Reader:
         """What was read of these is void: read it again, under new epochs, from what is committed."""
         before = self._intake.positions()
         self._forget(partitions)
+        # They stay ours, so the group would take the offsets of a settlement that is open still, after we asked for
+        # them. One that does not end costs the membership: those of a member that has left are refused.
+        self._await(partial(self._settler.wait_past, self.lease.number), "a settlement is still open")
         try:
             self._begin(consumer, partitions, before)
         except KafkaException as error:

@@ -250,6 +250,30 @@ def test_a_beginning_waits_for_what_its_settler_left_open(monkeypatch: pytest.Mo
         bench.assign(TIER)
 
 
+def test_what_begins_anew_waits_for_a_settlement_that_is_open_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its offsets would be accepted after we asked for them: the partition is ours before and after."""
+    bench = Bench(revoke_grace_s=0)
+    bench.assign(LANE)
+    (before,) = bench.reader.held
+    settler: Any = bench.settler
+    settler._in_transaction = bench.reader.lease
+
+    def end() -> None:
+        with settler._idle:
+            settler._in_transaction = None
+            settler._idle.notify_all()
+
+    threading.Timer(3 * reading.LOOK_S, end).start()
+    bench.reader._reset(bench.consumer.as_consumer())
+    assert settler._in_transaction is None
+    (after,) = bench.reader.held
+    assert after.epoch > before.epoch
+    settler._in_transaction = bench.reader.lease
+    monkeypatch.setattr(reading, "RESOLVE_S", reading.LOOK_S)
+    with pytest.raises(PositionsUnknown):
+        bench.reader._reset(bench.consumer.as_consumer())
+
+
 def test_a_lost_consumer_leaves_nothing_held_and_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "REJOIN_BACKOFF_S", 0)
     bench = Bench()

@@ -211,18 +211,14 @@ class MemoryConsumer:
         ends_at = clock.monotonic() + timeout if timeout >= 0 else float("inf")
         found: list[MemoryMessage] = []
         while len(found) < num_messages:
-            generation, places = self._fetching.generation, self._fetching.places
-            more = self._get(num_messages - len(found), max(0.0, ends_at - clock.monotonic()))
-            if self._fetching.generation != generation:
-                # As librdkafka does: what was read before the group took or gave something is not returned any more.
-                self._fetching.read_again(found, places)
-                found.clear()
+            more = self._get(num_messages - len(found), max(0.0, ends_at - clock.monotonic()), found)
             if not more:
                 break
             found += more
         return found
 
-    def _get(self, limit: int, timeout_s: float) -> list[MemoryMessage]:
+    def _get(self, limit: int, timeout_s: float, before: list[MemoryMessage] | None = None) -> list[MemoryMessage]:
+        """What comes next; `before` is what the same call has read and not returned yet."""
         self._expect_open()
         broker, clock = self._broker, self._broker.clock
         ends_at = clock.monotonic() + timeout_s if timeout_s >= 0 else float("inf")
@@ -233,7 +229,12 @@ class MemoryConsumer:
             try:
                 with clock.held():
                     broker.look()
+                generation, places = self._fetching.generation, self._fetching.places if before else {}
                 event = self._serve_group() if self._topics else None
+                if before and self._fetching.generation != generation:
+                    # As librdkafka does: what was read before the group took or gave something is not returned.
+                    self._fetching.read_again(before, places)
+                    before.clear()
                 with clock.held():
                     found = [event] if event is not None else self._fetching.fetch(limit)
             finally:
