@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
 import typer
+from msgspec.structs import replace
 from typer.core import TyperCommand
 
 from fairlane import logs
