@@ -211,9 +211,11 @@ class TaskProducer:
     def _hand_over(self, client: Client, shipment: Shipment) -> Course[None]:
         tasks = shipment.tasks
         while shipment.handed < len(tasks):
-            if client.hand_over(shipment, _CHUNK):
+            if shipment.handed:
                 yield Turn()
-            elif not (yield from self._hand_over_when_there_is_room(client, shipment)):
+            if not client.hand_over(shipment, _CHUNK) and not (
+                yield from self._hand_over_when_there_is_room(client, shipment)
+            ):
                 for left in range(shipment.handed, len(tasks)):
                     shipment.fail(left, BufferFull(tasks[left].id, self._timeout_s))
                 return
