@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
+from msgspec.structs import replace
 
 from fairlane.producer import Parcel, from_json
 from fairlane.topics.admin import TopicAdmin
@@ -88,6 +89,11 @@ def a_task(names: QueueNames, *, level: int = 3, task_id: str = "", value: bytes
         enqueued_ms=time.time_ns() // 1_000_000,
         **fields,  # type: ignore[arg-type]
     )
+
+
+def alike(task: Task, count: int, *, reply: bool = False) -> list[Parcel[Any]]:
+    """So many tasks that differ from this one in their ids only, ready to be sent together."""
+    return [Parcel(replace(task, id=new_id()), from_json, reply, task) for _ in range(count)]
 
 
 def parcel(task: Task, *, reply: bool = False) -> Parcel[Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from live_queue import a_task, headers_of, live_queue, parcel, records
+from live_queue import a_task, alike, headers_of, live_queue, parcel, records
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from span_recorder import Recorder, as_text, error_type, install
@@ -54,9 +54,8 @@ def place(span: ReadableSpan) -> tuple[object, object]:
 def test_each_of_many_has_a_span_of_its_own_that_says_where_it_is(
     kafka: str, names: QueueNames, producer: TaskProducer, sdk: Recorder
 ) -> None:
-    tasks = [a_task(names) for _ in range(20)]
     with sdk.provider.get_tracer("web").start_as_current_span("checkout") as checkout:
-        handles = producer.enqueue_many([parcel(task) for task in tasks])
+        handles = producer.enqueue_many(alike(a_task(names), 20))
     written = {headers_of(message)["ce_id"]: message for message in records(kafka, names.lane(3))}
     for handle in handles:
         span, message = of_task(sdk, handle.id), written[handle.id.encode()]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from live_queue import a_task, headers_of, live_queue, parcel, records, wait_until
+from live_queue import a_task, alike, headers_of, live_queue, parcel, records, wait_until
 from standin_settler import StandinSettler, completed, ended
 
 from fairlane.producer import TaskHandle, TaskProducer
@@ -153,7 +153,7 @@ def test_a_status_is_asked_of_the_lookup_where_there_is_one(kafka: str, names: Q
 def test_a_reply_comes_to_the_process_that_asked_without_the_status_topic(
     kafka: str, names: QueueNames, producer: TaskProducer, settler: StandinSettler
 ) -> None:
-    handles = producer.enqueue_many([parcel(a_task(names, level=4), reply=True) for _ in range(3)])
+    handles = producer.enqueue_many(alike(a_task(names, level=4), 3, reply=True))
     asked = {headers_of(m)["ce_id"]: headers_of(m)["fairlane-reply-to"] for m in records(kafka, names.lane(4))}
     addresses = {asked[handle.id.encode()] for handle in handles}
     [address] = addresses
