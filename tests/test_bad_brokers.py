@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient
 from live_queue import records, wait_until
 from working_queue import WorkingQueue, working_queue
 
