@@ -44,7 +44,7 @@ def queue(kafka: str) -> Iterator[WorkingQueue]:
     """A queue with one worker on it, which all of the tests share: what one of them does to it, the next would see."""
     policies = {
         **{handler.__name__: {"retry": TWICE} for handler in HANDLERS},
-        "in_a_process": {"retry": TWICE, "isolation": "process", "memory_max_mib": 200},
+        "in_a_process": {"retry": TWICE, "isolation": "process", "memory_max_mib": 500},
     }
     with pytest.MonkeyPatch.context() as patch, working_queue(kafka) as queue:
         patch.setattr(attempt, "CANCEL_PATIENCE_S", PATIENCE_S)
@@ -141,7 +141,7 @@ def test_a_child_that_allocates_8_gib_is_killed_at_its_limit_and_dead_after_thre
     event = done(queue, "hoards", "in_a_process")
     assert (event.state, event.reason, event.attempt) == ("failed", "worker_lost", 1)
     assert event.error is not None
-    assert "memory_max_mib is 200" in event.error.message
+    assert "memory_max_mib is 500" in event.error.message
 
 
 @pytest.mark.parametrize("where", ["on_a_thread", "in_a_process"])
