@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context as ContextVars
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from fairlane.consumer.handover import Handover
 
@@ -93,7 +93,7 @@ class Hand:
             finally:
                 with contextlib.suppress(RuntimeError):
                     self._lock.release()
-        _raise_in(self._thread_id, None)
+            _raise_here()
 
 
 class Call:
@@ -168,6 +168,8 @@ class Threads:
         """Leave a call behind with its thread."""
         call.is_abandoned = True
         self.abandoned += 1
+        with contextlib.suppress(Interrupted):
+            _raise_here()
         _logger.error(
             "a handler does not return from C code %g s after it was told to stop: its thread is left behind",
             INTERRUPT_PATIENCE_S,
@@ -327,6 +329,17 @@ def _wake(calls: Sequence[_Waited]) -> None:
         call.ended.set()
 
 
-def _raise_in(thread_id: int, error: type[BaseException] | None) -> None:
-    raised = ctypes.py_object(error) if error is not None else None
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), raised)
+def _raise_in(thread_id: int, error: type[BaseException]) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(error))
+
+
+def _raise_here() -> NoReturn:
+    """Have an interruption arrive here and now, in place of one that is on its way to this thread.
+
+    Before 3.13 a flag of all threads says that one is on its way to somebody, and only an arrival takes it down; to
+    take an interruption back leaves it up for ever. While it is up every thread asks at every jump whether it is
+    meant, and under 3.11 a function that is traced, by a debugger say, does not even begin.
+    """
+    _raise_in(threading.get_ident(), Interrupted)
+    while True:
+        pass

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -276,3 +278,46 @@ def test_calls_that_wait_for_each_other_all_run_however_they_were_put() -> None:
         assert threads._count <= 40
 
     run(body)
+
+
+@pytest.mark.parametrize("sits_in_c", [False, True])
+def test_an_interruption_is_over_for_the_interpreter_when_it_has_come_or_is_given_up(sits_in_c: bool) -> None:
+    """In a process of its own: before Python 3.13 a debugger or a coverage tool hung for ever on the first call."""
+    subprocess.run([sys.executable, "-c", TRACED, str(int(sits_in_c))], check=True, timeout=30)
+
+
+TRACED = """
+import asyncio, contextvars, sys, time
+from fairlane.consumer import threads as on_threads
+
+on_threads.INTERRUPT_PATIENCE_S = 0.1
+
+
+def turn():
+    while True:
+        time.sleep(0.001)
+
+
+def sit():
+    time.sleep(60)
+
+
+async def main():
+    threads = on_threads.Threads()
+    for _ in range(3):
+        call = asyncio.create_task(
+            threads.run(sit if sys.argv[1] == "1" else turn, contextvars.copy_context(), lambda: None)
+        )
+        await asyncio.sleep(0.05)
+        call.cancel()
+        await asyncio.wait({call}, timeout=10)
+        assert call.done()
+
+
+asyncio.run(main())
+traced = []
+sys.settrace(lambda *event: traced.append(event))
+(lambda: None)()
+sys.settrace(None)
+assert traced
+"""
