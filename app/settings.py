@@ -153,7 +153,7 @@ class Settings(BaseSettings):
     buffer_records: int = Field(16_000, ge=1)
     buffer_bytes: int = Field(64 << 20, ge=1)
     delayed_max: int = Field(10_000, ge=1)
-    keep_s: Annotated[float | None, BeforeValidator(_or_none), Field(ge=0, allow_inf_nan=False)] = 7 * 86_400.0
+    keep_s: Annotated[Annotated[float, Field(ge=0, allow_inf_nan=False)] | None, BeforeValidator(_or_none)] = 604_800.0
     no_handler_s: float = Field(3_600.0, ge=0)
     worker_lost_max: int = Field(3, ge=2)
     head_of_line: HeadOfLine = "move"

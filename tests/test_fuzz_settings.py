@@ -143,6 +143,7 @@ def checked(settings: Settings) -> None:
 @example({"tiers": [LONG + "s"]})
 @example({"tiers": ["1s", 5]})
 @example({"keep_s": math.nan})
+@example({"keep_s": None})
 def test_any_arguments_are_settings_or_a_usage_error(given_: dict[str, Any]) -> None:
     try:
         settings = Settings(**given_)

@@ -160,3 +160,8 @@ def test_settings_do_not_change_but_can_be_made_anew_with_explicit_options(monke
     assert changed.with_options(kafka={"bootstrap.servers": "h4:4"}).connection.bootstrap == "h4:4"
     with pytest.raises(UsageError, match="Did you mean workers"):
         changed.with_options(wokers=1)
+
+
+@pytest.mark.parametrize("value", ["none", None])
+def test_settled_records_may_stay_for_ever(value: str | None) -> None:
+    assert Settings(keep_s=value).keep_s is None

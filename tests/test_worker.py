@@ -211,7 +211,7 @@ def test_delayed_tasks_of_which_too_many_bytes_would_be_held_run_once_and_in_tim
         # What waits for its time can only be held by a worker that reads already.
         shared.send(ready := shared.task("heavy", payload))
         shared.wait_event(ready, "completed")
-        due_ms = time.time_ns() // 1_000_000 + 5_500
+        due_ms = time.time_ns() // 1_000_000 + 7_500
         tasks = [shared.task("heavy", payload, not_before_ms=due_ms + 5 * number) for number in range(200)]
         shared.send(*tasks, topic=f"{shared.names.queue}.retry-5s")
         for task in tasks:
