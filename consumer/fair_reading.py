@@ -46,6 +46,7 @@ class FairReading(Generic[P]):
     """
 
     def __init__(self, weights: Mapping[str, int], window: int) -> None:
+        # The heaviest first: `ahead` compares each with those before it.
         self._lanes: dict[str, _Lane[P]] = {
             lane: _Lane(weight) for lane, weight in sorted(weights.items(), key=lambda each: -each[1])
         }
@@ -80,22 +81,21 @@ class FairReading(Generic[P]):
         Args:
             full: lanes that have no room: they wait for nobody to read them, and nobody waits for them.
         """
-        behind: list[_Lane[P]] = []
+        giving = {
+            name: lane.virtual
+            for name, lane in self._lanes.items()
+            if lane.unread and not lane.is_silent and name not in full
+        }
+        least = min(giving.values(), default=0.0)
+        heavier: list[float] = []
         ahead = []
-        least = min((each.virtual for name, each in self._lanes.items() if self._counts(name, full)), default=0.0)
         for name, lane in self._lanes.items():
             # What a lane did not want to have read is not owed to it, but for what one pause may have cost it.
-            most = max((heavier.virtual for heavier in behind), default=least)
-            lane.virtual = max(lane.virtual, most - self._window)
+            lane.virtual = max(lane.virtual, max(heavier, default=least) - self._window)
             allowed = self._window / 2 if lane.is_ahead else self._window
-            lead = lane.virtual - min((heavier.virtual for heavier in behind), default=lane.virtual)
-            lane.is_ahead = lead > allowed
+            lane.is_ahead = lane.virtual - min(heavier, default=lane.virtual) > allowed
             if lane.is_ahead:
                 ahead.append(name)
-            if self._counts(name, full):
-                behind.append(lane)
+            if name in giving:
+                heavier.append(lane.virtual)
         return frozenset(ahead)
-
-    def _counts(self, name: str, full: Container[str]) -> bool:
-        lane = self._lanes[name]
-        return bool(lane.unread) and not lane.is_silent and name not in full

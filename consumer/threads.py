@@ -168,6 +168,7 @@ class Threads:
         """Leave a call behind with its thread."""
         call.is_abandoned = True
         self.abandoned += 1
+        # Its own interruption is still on its way, and may be for ever.
         with contextlib.suppress(Interrupted):
             _raise_here()
         _logger.error(

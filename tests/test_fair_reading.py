@@ -33,6 +33,14 @@ def test_lanes_of_which_all_have_more_are_read_by_their_weights_though_kafka_giv
         assert read[lane] / read.total() == pytest.approx(weight / SUM, abs=0.01)
 
 
+def test_a_heavy_lane_never_waits_for_a_lighter_one() -> None:
+    """Its full buffer is what holds it back: were it paused before, it would run dry until it is fetched again."""
+    fair = reading()
+    fair.came("p1", 0, 1)
+    fair.came("p5", 0, 100_000)
+    assert fair.ahead(()) == frozenset()
+
+
 def test_a_lane_that_was_read_to_its_end_is_waited_for_by_nobody() -> None:
     fair = reading()
     fair.came("p5", 0, BATCH)

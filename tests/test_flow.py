@@ -202,13 +202,19 @@ def test_a_partition_is_paused_exactly_while_it_has_a_reason(
             assert (partition in paused) == (f.full(account) or not f.may_take(partition))
 
 
-def test_lanes_are_read_in_proportion_to_their_weights_while_both_have_more() -> None:
+def ahead_of_its_share() -> Flow:
+    """Two lanes of weights 4 and 1, of which the light one was read too far, and is paused."""
     f = Flow({name: Limit(1_000, 500) for name in ("p5", "p3")}, 1 << 30, {"p5": 4, "p3": 1}, window=50)
     f.assigned(LANE, "p5")
     f.assigned(OTHER, "p3")
     f.came(LANE, 40)
     f.came(OTHER, 40)
     assert f.update({}, 0) == ([OTHER], [])
+    return f
+
+
+def test_lanes_are_read_in_proportion_to_their_weights_while_both_have_more() -> None:
+    f = ahead_of_its_share()
     assert f.held_back, "so the reader looks again soon"
     f.came(LANE, 120)
     assert f.update({}, 0) == ([], [OTHER])
@@ -216,12 +222,7 @@ def test_lanes_are_read_in_proportion_to_their_weights_while_both_have_more() ->
 
 @pytest.mark.parametrize("has_left", [False, True])
 def test_nobody_waits_for_a_partition_that_was_read_to_its_end_or_left(has_left: bool) -> None:
-    f = Flow({name: Limit(1_000, 500) for name in ("p5", "p3")}, 1 << 30, {"p5": 4, "p3": 1}, window=50)
-    f.assigned(LANE, "p5")
-    f.assigned(OTHER, "p3")
-    f.came(LANE, 40)
-    f.came(OTHER, 40)
-    assert f.update({}, 0) == ([OTHER], [])
+    f = ahead_of_its_share()
     if has_left:
         f.gone(LANE)
     else:

@@ -287,18 +287,23 @@ def test_an_interruption_is_over_for_the_interpreter_when_it_has_come_or_is_give
 
 
 TRACED = """
-import asyncio, contextvars, sys, time
+import asyncio, contextvars, sys, threading, time
 from fairlane.consumer import threads as on_threads
 
 on_threads.INTERRUPT_PATIENCE_S = 0.1
 
 
+begun = threading.Event()
+
+
 def turn():
+    begun.set()
     while True:
         time.sleep(0.001)
 
 
 def sit():
+    begun.set()
     time.sleep(60)
 
 
@@ -308,7 +313,8 @@ async def main():
         call = asyncio.create_task(
             threads.run(sit if sys.argv[1] == "1" else turn, contextvars.copy_context(), lambda: None)
         )
-        await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(begun.wait, 10)
+        begun.clear()
         call.cancel()
         await asyncio.wait({call}, timeout=10)
         assert call.done()

@@ -1,4 +1,4 @@
-"""Spans to a collector by OTLP over HTTP, for a fifth of what the official exporter's encoder costs.
+"""Spans to a collector by OTLP over HTTP, for a quarter of what the official exporter's encoder costs.
 
 Invariant: a request says what the official encoder would say of the same spans. The messages are the official ones
 (opentelemetry-proto), and so are the sending, its settings and its retries (OTLPSpanExporter). What costs there is that

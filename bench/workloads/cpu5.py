@@ -1,7 +1,8 @@
 """Tasks of 5 ms of CPU each on two processes: what a queue leaves of the cores to the work itself.
 
 Method: as for the no-op tasks of the peers (python_peers.py), but that the handler of each, fairlane's too, burns 5 ms
-of its thread's CPU. Fairlane is its own command line, with two processes.
+of its thread's CPU. Fairlane is its own command line, with two processes. Time runs from the first handler on, so that
+the group's second member gets its partitions meanwhile counts against fairlane.
 """
 
 from __future__ import annotations
