@@ -17,7 +17,7 @@ from fairlane.monitor.letter import Letter, letter_of
 from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.record import Record, record_of
 from fairlane.monitor.scan import BEGINNING, Partition, Scanner
-from fairlane.topics.audit import REPLAY, AuditRecord, decode_audit
+from fairlane.topics.audit import AuditRecord, decode_audit
 from fairlane.topics.connection import Connection
 from fairlane.topics.errors import QueueUnknown
 from fairlane.topics.names import QueueNames
@@ -116,12 +116,12 @@ def list_letters(
 
 
 def replays(scanner: Scanner, names: QueueNames, topics: Mapping[str, int]) -> dict[str, AuditRecord]:
-    """By letter, the newest record of its being put back."""
+    """By letter, the newest record of its being dealt with."""
     found = {}
     audit = [(names.audit, number) for number in range(topics.get(names.audit, 0))]
     for message in scanner.read(dict.fromkeys(audit, BEGINNING)):
         record = decode_audit(message.value() or b"")
-        if record is not None and record.action == REPLAY:
+        if record is not None and record.deals_with:
             found[record.letter] = record
     return found
 

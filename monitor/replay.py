@@ -174,9 +174,7 @@ class _Transactions:
                 audit = AuditRecord(
                     at_ms=now_ms, who=who, action=REPLAY, letter=letter.place, task_id=letter.task_id, to=lane
                 )
-                self._producer.produce(
-                    self._names.audit, encode_audit(audit), letter.place.encode(), on_delivery=self._note
-                )
+                self._producer.produce(self._names.audit, encode_audit(audit), audit.key, on_delivery=self._note)
             self._call(self._producer.commit_transaction)
         except KafkaException as error:
             # After a fatal error (another replay took over) there is nothing of ours left to abort.

@@ -20,7 +20,7 @@ from fairlane.monitor.roster import RATE_WINDOW_MS, Roster, mean_of
 from fairlane.monitor.scan import BEGINNING, Commit, Partition, Scanner, Span
 from fairlane.monitor.stats import RunningStats, Stats, TopicStats, WorkerStats
 from fairlane.monitor.taken import Taken, map_of
-from fairlane.topics.audit import REPLAY, decode_audit
+from fairlane.topics.audit import decode_audit
 from fairlane.topics.connection import Connection
 from fairlane.topics.errors import MalformedRecord, QueueUnknown
 from fairlane.topics.events import decode_heartbeat
@@ -172,8 +172,8 @@ class Watcher:
             key, value = (message.key() or b"").decode("utf-8", "replace"), message.value()
             if message.topic() == self._names.audit:
                 record = decode_audit(value or b"")
-                if record is not None and record.action == REPLAY:
-                    self._replayed |= _record(record.letter)
+                if record is not None:
+                    self._replayed |= _record(record.deals_with)
             elif value is None:
                 self._roster.forget(key)
             elif (beat := decode_heartbeat(value)) is not None:

@@ -101,7 +101,7 @@ heartbeats = nearly(
     limits=st.dictionaries(texts, wholes, max_size=2),
     pool=st.none() | pools,
 )
-audits = nearly(AuditRecord, action=st.sampled_from(["replay", "no"]), letter=texts)
+audits = nearly(AuditRecord, action=st.sampled_from(["replay", "purge", "no"]), letter=texts)
 
 
 @thorough(400)

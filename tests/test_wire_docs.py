@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from records import read
 
+from fairlane.topics.audit import AuditRecord, decode_audit
 from fairlane.topics.headers import EVENT, KIP_1191, LETTER, TABLE, TASK, Header
 from fairlane.topics.task import Task
 
@@ -73,3 +74,14 @@ def test_what_the_page_does_in_python_is_a_task(monkeypatch: pytest.MonkeyPatch)
     assert [(task.id, task.type, task.payload) for task in tasks] == [
         ("order-17-mail", "send_email", b'{"to": "ada@example.org"}')
     ]
+
+
+def test_the_page_names_every_field_of_an_audit_record() -> None:
+    told = re.findall(r"^\| `(\w+)` \|", PAGE.partition("## Who did what")[2], re.MULTILINE)
+    assert told == ["v", *AuditRecord.__struct_fields__]
+
+
+def test_the_audit_record_of_the_page_is_one() -> None:
+    found = decode_audit(blocks("json")[-1].encode())
+    assert found is not None
+    assert found.key == b"shop.dlq/3/17"

@@ -204,7 +204,7 @@ class WrittenQueue:
         return self.send(self.names.workers, encode(beat), beat.worker.encode())
 
     def audit(self, record: AuditRecord) -> Place:
-        return self.settle((self.names.audit, encode_audit(record), record.letter.encode(), ()))[0]
+        return self.settle((self.names.audit, encode_audit(record), record.key, ()))[0]
 
     def commit(self, offsets: Mapping[tuple[str, int], int], metadata: str = "") -> None:
         """What the queue's workers would have committed."""

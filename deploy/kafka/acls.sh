@@ -6,7 +6,7 @@
 #     ROLE       producer   enqueues, waits for results, asks for statuses
 #                worker     runs tasks
 #                monitor    looks: fairlane monitor, fairlane status, fairlane dlq list and show
-#                operator   what a monitor may, and puts dead letters back: fairlane dlq replay
+#                operator   what a monitor may, and deals with dead letters: fairlane dlq replay and purge
 #                admin      makes, checks, grows and deletes the queue's topics: fairlane topics
 #     PRINCIPAL  the client as the broker knows it, such as User:shop-worker
 #
@@ -89,7 +89,10 @@ monitor)
 operator)
     look
     look_inside
+    # Each action is written with a record of it in the audit, or not at all.
     on_topics 'Write' $lanes audit
+    # For what was purged. Without it a purge only marks the letters, and says so.
+    on_topics 'Delete' dlq
     allow 'Write' --transactional-id "fairlane-$queue-" --resource-pattern-type prefixed
     ;;
 admin)
