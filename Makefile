@@ -7,7 +7,7 @@ SOURCES := $(shell find app topics producer consumer monitor -name '*.py' 2>/dev
 PYTEST := PYTHONSAFEPATH=1 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: bench fuzz simulate help setup demo check lint types test test-docker test-outage fmt requirements kafka-jars clean
+.PHONY: bench fuzz simulate soak help setup demo check lint types test test-docker test-outage fmt requirements kafka-jars clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ fuzz: $(STAMP)  ## bad input: the property tests ten times as long, and 100,000 
 
 simulate: $(STAMP)  ## the worker on virtual time, in a world for each seed, with crashes, zombies and rebalances; SEEDS=1000, or SEED=17 plays one again
 	@PYTHONHASHSEED=0 PYTHONSAFEPATH=1 PYTHONPATH=tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100))
+
+soak: $(STAMP)  ## steady load of every kind on a real Kafka; memory, threads, files and children are sampled, and a slope fails; MINUTES=30, RATE=150
+	@PYTHONSAFEPATH=1 PYTHONPATH=tests:bench $(BIN)/python -m soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RATE),--rate $(RATE))
 
 bench: $(STAMP)  ## fairlane beside its peers, in one run; QUICK=1 is short and installs nothing, ONLY=noop,enqueue runs some
 	@PYTHONSAFEPATH=1 $(BIN)/python bench/prepare.py $(if $(QUICK),--as-is --size quick) $(if $(ONLY),--only $(ONLY))
