@@ -5,9 +5,9 @@ are read and no buffer ever fills, so lanes would get equal shares whatever thei
 its own, by virtual time (start-time fair queueing: Goyal, Vin and Cheng, SIGCOMM 1996): a lane's is the records that
 were read of it, by its weight. Light lanes wait for heavier ones; those have their full buffers to wait for.
 
-Invariant: a lane is ahead only of heavier ones that have unread records, have room for them and do give them. One that
-gives nothing while polls are in vain is waited for no longer, until it gives again: so others never stand still for
-long, and a lane whose broker is silent holds back nobody.
+Invariant: a lane is ahead only of heavier ones that have a backlog of unread records, have room for them and do give
+them. One that gives nothing while polls are in vain is waited for no longer, until it gives again: so others never
+stand still for long, and a lane whose broker is silent holds back nobody.
 """
 
 from __future__ import annotations
@@ -17,19 +17,23 @@ from typing import Final, Generic, TypeVar
 
 P = TypeVar("P", bound=Hashable)
 
+BACKLOG: Final = 100
+"""More than come one by one. A pause throws away what was fetched: not for a task of p5 now and then."""
 EMPTY_POLLS: Final = 4
 """After so many in a row the others have nothing to give now: each takes 5 ms."""
 
 
 class _Lane(Generic[P]):
-    __slots__ = ("gave", "is_ahead", "is_silent", "unread", "virtual", "weight")
+    __slots__ = ("gave", "is_ahead", "is_silent", "since_end", "unread", "virtual", "weight")
 
     def __init__(self, weight: int) -> None:
         self.weight = weight
         self.virtual = 0.0
         """Records that were read of it, by its weight."""
+        self.since_end: dict[P, int] = {}
+        """Records of each partition since it was last read to its end."""
         self.unread: set[P] = set()
-        """Partitions that were not read to their ends."""
+        """Partitions that have a backlog."""
         self.is_ahead = False
         self.gave = False
         """Whether anything came of it since polls were last in vain."""
@@ -43,14 +47,16 @@ class FairReading(Generic[P]):
     Args:
         weights: of the lanes.
         window: how far a lane may be ahead, in records of all lanes together.
+        backlog: of a partition that gave so many records without its end there are more to wait for.
     """
 
-    def __init__(self, weights: Mapping[str, int], window: int) -> None:
+    def __init__(self, weights: Mapping[str, int], window: int, backlog: int = BACKLOG) -> None:
         # The heaviest first: `ahead` compares each with those before it.
         self._lanes: dict[str, _Lane[P]] = {
             lane: _Lane(weight) for lane, weight in sorted(weights.items(), key=lambda each: -each[1])
         }
         self._window = window / max(1, sum(weights.values()))
+        self._backlog = backlog
         self._empty_polls = 0
 
     def came(self, lane: str, partition: P, records: int) -> None:
@@ -58,7 +64,9 @@ class FairReading(Generic[P]):
         found = self._lanes.get(lane)
         if found is not None:
             found.virtual += records / found.weight
-            found.unread.add(partition)
+            since_end = found.since_end[partition] = found.since_end.get(partition, 0) + records
+            if since_end >= self._backlog:
+                found.unread.add(partition)
             found.gave, found.is_silent = True, False
         self._empty_polls = 0
 
@@ -66,6 +74,7 @@ class FairReading(Generic[P]):
         """A partition was read to its end, or left."""
         if lane in self._lanes:
             self._lanes[lane].unread.discard(partition)
+            self._lanes[lane].since_end.pop(partition, None)
 
     def nothing_came(self) -> None:
         """A poll was in vain."""

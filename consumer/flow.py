@@ -1,26 +1,24 @@
 """Back-pressure of the reader: which partitions are paused, and why.
 
 Invariant: a partition is paused exactly while it has a reason to be. Its reasons are independent of each other:
-`buffer` (its account holds as many records or bytes as it may), `share` (its lane is read ahead of others), `map` (its
-offset map would no longer fit the commit metadata) and `tier` (its head is not due). Pausing throws prefetched records
-away, so `buffer` has hysteresis: it ends when the account is down to half.
+`buffer` (its account holds as many records or bytes as it may, and it is not its turn), `share` (its lane is read ahead
+of others), `map` (its offset map would no longer fit the commit metadata) and `tier` (its head is not due). Pausing
+throws prefetched records away, so `buffer` has hysteresis: a lane that was full is read by turns (turns.py), and in
+full when it runs low.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Final
 
 from fairlane.consumer.delivery import Partition
 from fairlane.consumer.fair_reading import FairReading
+from fairlane.consumer.turns import Limit, Turn, Turns
 from fairlane.topics.offset_map import MAX_SPAN, MAX_UNFINISHED
 
-
-class Limit(NamedTuple):
-    """The bound of one account: it fills up to `high` records and is read again at `low`."""
-
-    high: int
-    low: int
+LOW_SHARE: Final = 4
+"""A lane that is down to a quarter of what it may hold is read in full: turns take longer than its records last."""
 
 
 def limits_by_weight(weights: Mapping[str, int], total: int) -> dict[str, Limit]:
@@ -33,16 +31,17 @@ def limits_by_weight(weights: Mapping[str, int], total: int) -> dict[str, Limit]
     limits = {}
     for account, weight in weights.items():
         high = max(16, total * weight // whole)
-        limits[account] = Limit(high, high // 2)
+        limits[account] = Limit(high, high // LOW_SHARE)
     return limits
 
 
 class _State:
-    __slots__ = ("account", "paused", "reasons", "wait_until_ms")
+    __slots__ = ("account", "paused", "reasons", "turn", "wait_until_ms")
 
     def __init__(self, account: str) -> None:
         self.account = account
         self.reasons: set[str] = set()
+        self.turn = Turn()
         self.paused = False
         self.wait_until_ms = 0
 
@@ -60,19 +59,19 @@ class Flow:
     def __init__(
         self, limits: Mapping[str, Limit], bytes_max: int, weights: Mapping[str, int] | None = None, window: int = 0
     ) -> None:
-        self._limits = dict(limits)
-        self._fair: FairReading[Partition] = FairReading(weights or {}, window)
+        weights = weights or {}
+        self._turns = {account: Turns(limit, takes_turns=account in weights) for account, limit in limits.items()}
+        self._fair: FairReading[Partition] = FairReading(weights, window)
         self._bytes_max = bytes_max
         self._handed: dict[str, int] = dict.fromkeys(limits, 0)
         self._handed_bytes = 0
-        self._full: set[str] = set()
         self._heavy = False
         self._partitions: dict[Partition, _State] = {}
 
     def assigned(self, partition: Partition, account: str) -> bool:
         """A partition came; returns whether it starts paused. Its state from an earlier assignment is not trusted."""
         state = _State(account)
-        if account in self._full or self._heavy:
+        if self.full(account):
             state.reasons.add("buffer")
         state.paused = bool(state.reasons)
         self._partitions[partition] = state
@@ -86,11 +85,15 @@ class Flow:
 
     def came(self, partition: Partition, records: int) -> None:
         """Records of a partition were read, whatever becomes of them."""
-        self._fair.came(self._partitions[partition].account, partition, records)
+        state = self._partitions[partition]
+        self._fair.came(state.account, partition, records)
+        self._turns[state.account].came(state.turn, records)
 
     def reached_end(self, partition: Partition) -> None:
         """A partition has no more records now."""
-        self._fair.ended(self._partitions[partition].account, partition)
+        state = self._partitions[partition]
+        self._fair.ended(state.account, partition)
+        self._turns[state.account].reached_end(state.turn)
 
     def nothing_came(self) -> None:
         """A poll was in vain: nobody is held back for the sake of others that have nothing to give."""
@@ -100,6 +103,7 @@ class Flow:
         """Records were handed on under an account."""
         self._handed[account] += records
         self._handed_bytes += size_bytes
+        self._turns[account].handed(records, size_bytes)
 
     @property
     def total(self) -> dict[str, int]:
@@ -129,7 +133,7 @@ class Flow:
 
     def full(self, account: str) -> bool:
         """Whether the account is read as far ahead as it may be."""
-        return account in self._full or self._heavy
+        return self._turns[account].is_full or self._heavy
 
     def relieve(self, relieved: Iterable[Partition], now_ms: int) -> None:
         """End the waits that are over.
@@ -159,19 +163,18 @@ class Flow:
             taken_bytes: bytes taken from all accounts since the beginning.
             unsettled_bytes: bytes of outcomes that wait to be settled.
         """
-        for account, limit in self._limits.items():
-            waiting = self._handed[account] - taken.get(account, 0)
-            if waiting >= limit.high:
-                self._full.add(account)
-            elif waiting <= limit.low:
-                self._full.discard(account)
+        waiting = {account: handed - taken.get(account, 0) for account, handed in self._handed.items()}
+        for account, turns in self._turns.items():
+            if turns.look(waiting[account]):
+                turns.give(waiting[account], self._readable(account))
         held_bytes = self._handed_bytes - taken_bytes + unsettled_bytes
         self._heavy = held_bytes >= self._bytes_max or (self._heavy and held_bytes > self._bytes_max // 2)
-        ahead = self._fair.ahead(self._full)
+        ahead = self._fair.ahead({account for account, turns in self._turns.items() if turns.is_full})
         pause: list[Partition] = []
         resume: list[Partition] = []
         for partition, state in self._partitions.items():
-            if self._heavy or state.account in self._full:
+            account = state.account
+            if self._heavy or not self._turns[account].may_read(state.turn, waiting[account]):
                 state.reasons.add("buffer")
             else:
                 state.reasons.discard("buffer")
@@ -183,6 +186,10 @@ class Flow:
                 state.paused = not state.paused
                 (pause if state.paused else resume).append(partition)
         return pause, resume
+
+    def _readable(self, account: str) -> list[Turn]:
+        states = (each for each in self._partitions.values() if each.account == account)
+        return [state.turn for state in states if not state.reasons & {"map", "tier"}]
 
 
 def fits_map(outstanding: int, span: int) -> bool:

@@ -22,10 +22,11 @@ from fairlane.consumer.assignment import NO_LEASE, Assignment, Lease
 from fairlane.consumer.config import TIERS_ACCOUNT, WorkerConfig
 from fairlane.consumer.delivery import Assigned, Partition
 from fairlane.consumer.feed import Feed
-from fairlane.consumer.flow import Flow, Limit, limits_by_weight
+from fairlane.consumer.flow import Flow, limits_by_weight
 from fairlane.consumer.intake import Intake
 from fairlane.consumer.positions import Position, Positions, PositionsUnknown, as_before
 from fairlane.consumer.settler import Settler
+from fairlane.consumer.turns import FETCH_BYTES, Limit
 from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.clock import now_ms
 
@@ -149,6 +150,8 @@ class Reader:
         properties = self._config.connection.consumer(
             # A tenth of a second is what a paused and resumed partition waits at most for its next fetch.
             fetch_wait_max_ms=100,
+            # What is fetched waits in one queue, in front of more urgent lanes; what is paused then is thrown away.
+            fetch_message_max_bytes=FETCH_BYTES,
             queued_min_messages=2_000,
             queued_max_messages_kbytes=16_384,
         )

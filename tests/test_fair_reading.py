@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlane.consumer.fair_reading import EMPTY_POLLS, FairReading
+from fairlane.consumer.fair_reading import BACKLOG, EMPTY_POLLS, FairReading
 from fairlane.topics.names import DEFAULT_WEIGHTS
 
 LANES = {f"p{level}": weight for level, weight in DEFAULT_WEIGHTS.items()}
@@ -17,8 +17,8 @@ WINDOW = 3_100
 BATCH = 500
 
 
-def reading() -> FairReading[int]:
-    return FairReading(LANES, WINDOW)
+def reading(backlog: int = 1) -> FairReading[int]:
+    return FairReading(LANES, WINDOW, backlog)
 
 
 def test_lanes_of_which_all_have_more_are_read_by_their_weights_though_kafka_gives_all_alike() -> None:
@@ -59,6 +59,19 @@ def test_a_lane_has_more_until_the_last_of_its_partitions_was_read_to_its_end() 
     assert fair.ahead(()) == {"p1"}
     fair.ended("p5", 1)
     assert fair.ahead(()) == frozenset()
+
+
+def test_nobody_waits_for_a_lane_whose_tasks_come_one_by_one() -> None:
+    """Each would pause all others until Kafka has told the end of its partition: they would run dry."""
+    fair = reading(BACKLOG)
+    fair.came("p1", 0, 100_000)
+    for _ in range(10 * BACKLOG):
+        fair.came("p5", 0, 1)
+        assert fair.ahead(()) == frozenset()
+        fair.ended("p5", 0)
+    fair.came("p5", 0, BATCH)
+    fair.came("p1", 0, BATCH)
+    assert fair.ahead(()) == {"p1"}, "now there is a backlog"
 
 
 def test_a_lane_that_has_no_room_is_waited_for_by_nobody() -> None:

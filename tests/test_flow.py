@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worker_parts import NOW_MS
 
-from fairlane.consumer.flow import Flow, Limit, fits_map, has_room_again, limits_by_weight
+from fairlane.consumer.flow import Flow, fits_map, has_room_again, limits_by_weight
+from fairlane.consumer.turns import Limit
 from fairlane.topics.offset_map import MAX_SPAN, MAX_UNFINISHED
 
 LANE, OTHER, TIER = ("p5", 0), ("p3", 0), ("1m", 0)
@@ -146,7 +147,7 @@ def test_accounts_share_the_records_out_by_weight_each_at_least_sixteen() -> Non
         "p2": 200,
         "p1": 100,
     }
-    assert limits_by_weight({"heavy": 99, "light": 1}, 100)["light"] == Limit(16, 8)
+    assert limits_by_weight({"heavy": 99, "light": 1}, 100)["light"] == Limit(16, 4)
 
 
 @pytest.mark.parametrize(
@@ -207,8 +208,8 @@ def ahead_of_its_share() -> Flow:
     f = Flow({name: Limit(1_000, 500) for name in ("p5", "p3")}, 1 << 30, {"p5": 4, "p3": 1}, window=50)
     f.assigned(LANE, "p5")
     f.assigned(OTHER, "p3")
-    f.came(LANE, 40)
-    f.came(OTHER, 40)
+    f.came(LANE, 160)
+    f.came(OTHER, 160)
     assert f.update({}, 0) == ([OTHER], [])
     return f
 
@@ -216,7 +217,7 @@ def ahead_of_its_share() -> Flow:
 def test_lanes_are_read_in_proportion_to_their_weights_while_both_have_more() -> None:
     f = ahead_of_its_share()
     assert f.held_back, "so the reader looks again soon"
-    f.came(LANE, 120)
+    f.came(LANE, 480)
     assert f.update({}, 0) == ([], [OTHER])
 
 

@@ -12,12 +12,13 @@ from worker_parts import NOW_MS, P5, config
 
 from fairlane.consumer.config import TIERS_ACCOUNT
 from fairlane.consumer.delivery import Assigned, Delivery, Unreadable
-from fairlane.consumer.flow import Flow, Limit
+from fairlane.consumer.flow import Flow
 from fairlane.consumer.intake import HEADERS_BYTES, Intake
 from fairlane.consumer.ledger import Progress
 from fairlane.consumer.outcome import Deferred, Malformed
 from fairlane.consumer.positions import Position
 from fairlane.consumer.to_settler import Delivered, Opened, ReachedEnd
+from fairlane.consumer.turns import Limit
 from fairlane.topics.names import Lane, Tier
 from fairlane.topics.offset_map import MAX_SPAN, MAX_UNFINISHED, OffsetMap
 

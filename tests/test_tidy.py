@@ -27,6 +27,7 @@ CORE = (
     "consumer/delays.py",
     "consumer/tiers.py",
     "consumer/fair_reading.py",
+    "consumer/turns.py",
     "consumer/flow.py",
     "consumer/retry.py",
     "consumer/assignment.py",

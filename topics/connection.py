@@ -45,6 +45,8 @@ _CLIENT: Final = {
 _PRODUCER: Final = {
     "acks": "all",
     "enable.idempotence": True,
+    # Well below what a worker fetches of a partition: of larger ones the broker gives one of one partition at a time.
+    "batch.size": 65_536,
     # Keys meet across languages only if every client hashes them alike; Java's default is murmur2.
     "partitioner": "murmur2_random",
 }
