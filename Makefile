@@ -7,7 +7,7 @@ SOURCES := $(shell find app topics producer consumer monitor -name '*.py' 2>/dev
 PYTEST := PYTHONSAFEPATH=1 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: bench fuzz simulate soak help setup demo check lint types test test-docker test-outage fmt requirements kafka-jars clean
+.PHONY: bench chaos fuzz simulate soak help setup demo check lint types test test-docker test-outage fmt requirements kafka-jars clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ simulate: $(STAMP)  ## the worker on virtual time, in a world for each seed, wit
 
 soak: $(STAMP)  ## steady load of every kind on a real Kafka; memory, threads, files and children are sampled, and a slope fails; MINUTES=30, RATE=150
 	@PYTHONSAFEPATH=1 PYTHONPATH=tests:bench $(BIN)/python -m soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RATE),--rate $(RATE))
+
+chaos: $(STAMP)  ## three real brokers, workers and producers in a storm of kills, freezes, cuts and refusals; MINUTES=10, SEED=17 draws it again
+	@PYTHONSAFEPATH=1 PYTHONPATH=tests $(BIN)/python -m chaos --minutes $(or $(MINUTES),2) $(if $(SEED),--seed $(SEED))
 
 bench: $(STAMP)  ## fairlane beside its peers, in one run; QUICK=1 is short and installs nothing, ONLY=noop,enqueue runs some
 	@PYTHONSAFEPATH=1 $(BIN)/python bench/prepare.py $(if $(QUICK),--as-is --size quick) $(if $(ONLY),--only $(ONLY))
