@@ -123,9 +123,9 @@ def _check(target: str, app: Fairlane, settings: Settings) -> None:
 
 def _work(app: Fairlane, name: str, supervisor: Line | None) -> int:
     """One worker, in this process; returns the exit code."""
-    from fairlane.working import worker_of
+    from fairlane.working import process_worker_of
 
-    working = worker_of(app, **({"worker": name} if name else {}))
+    working = process_worker_of(app, **({"worker": name} if name else {}))
 
     async def run() -> int:
         working.handle_signals()

@@ -17,7 +17,7 @@ from settled import Settled
 
 from fairlane import Fairlane
 from fairlane.topics.names import LEVELS
-from fairlane.working import worker_of
+from fairlane.working import process_worker_of
 from subjects.hosting import ENDS_WITHIN_S, holding, tell
 
 
@@ -57,7 +57,7 @@ async def work(app: Fairlane, tasks: int, times: int) -> dict[str, float]:
         burst.start()
         return number
 
-    worker = worker_of(app, concurrency=500)
+    worker = process_worker_of(app, concurrency=500)
     running = asyncio.create_task(worker.run())
     await holding(worker)
     to = Producer(

@@ -13,7 +13,7 @@ import sys
 import time
 
 from fairlane import Fairlane, RetryLater, context
-from fairlane.working import worker_of
+from fairlane.working import process_worker_of
 from subjects.hosting import holding, tell
 
 SHORTEST_S = 0.2
@@ -39,7 +39,7 @@ async def work(app: Fairlane, tasks: int, longest_s: float) -> dict[str, float]:
             raise RetryLater(delay_s, "the test of delays")
         started()
 
-    worker = worker_of(app, concurrency=100)
+    worker = process_worker_of(app, concurrency=100)
     running = asyncio.create_task(worker.run())
     await holding(worker)
     delays = [rng.uniform(SHORTEST_S, longest_s) for _ in range(tasks)]

@@ -18,7 +18,7 @@ from pathlib import Path
 from settled import Settled
 
 from fairlane import Fairlane
-from fairlane.working import worker_of
+from fairlane.working import process_worker_of
 from subjects.hosting import ENDS_WITHIN_S, holding, run_until
 
 QUIET_S = 1.0
@@ -37,7 +37,7 @@ async def hold(app: Fairlane, held_every: int) -> None:
             await never.wait()
         return number
 
-    worker = worker_of(app, concurrency=HELD_SLOTS)
+    worker = process_worker_of(app, concurrency=HELD_SLOTS)
     running = asyncio.create_task(worker.run())
     await holding(worker)
     async with asyncio.timeout(ENDS_WITHIN_S):

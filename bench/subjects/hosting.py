@@ -8,7 +8,7 @@ import logging
 
 from fairlane import Fairlane
 from fairlane.consumer.worker import Worker
-from fairlane.working import worker_of
+from fairlane.working import process_worker_of
 
 ENDS_WITHIN_S = 200.0
 
@@ -22,7 +22,7 @@ async def run_until(app: Fairlane, done: asyncio.Event, *, concurrency: int, gra
     Raises:
         TimeoutError: the event did not come.
     """
-    worker = worker_of(app, concurrency=concurrency, grace_s=grace_s)
+    worker = process_worker_of(app, concurrency=concurrency, grace_s=grace_s)
     running = asyncio.create_task(worker.run())
     waiting = asyncio.create_task(done.wait())
     await asyncio.wait({running, waiting}, timeout=ENDS_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)

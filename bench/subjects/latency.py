@@ -20,7 +20,7 @@ import time
 from proc import resident_mib
 
 from fairlane import Fairlane
-from fairlane.working import worker_of
+from fairlane.working import process_worker_of
 from subjects.hosting import holding, tell
 
 SLOTS = 50
@@ -75,7 +75,7 @@ async def work(app: Fairlane, probes: int, memory_s: float) -> dict[str, float]:
     async def later(number: int) -> int:
         return number
 
-    worker = worker_of(app, concurrency=SLOTS, grace_s=5.0)
+    worker = process_worker_of(app, concurrency=SLOTS, grace_s=5.0)
     running = asyncio.create_task(worker.run())
     await holding(worker)
     seen: list[float] = []
