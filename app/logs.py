@@ -18,6 +18,7 @@ from opentelemetry import trace
 
 from fairlane.consumer.context import current
 from fairlane.topics.errors import UsageError
+from fairlane.topics.secrets import redacted
 from fairlane.topics.tracing import trace_id
 
 LogFormat = Literal["text", "json"]
@@ -56,7 +57,11 @@ def configure(format: LogFormat = "text", level: str = "info", stream: TextIO | 
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Ours among the handlers of the root logger."""
+    """Ours among the handlers of the root logger; what it writes has no secret of Kafka's in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as text, whoever logged it."""
+        return redacted(super().format(record))
 
 
 def _add_task_and_trace(record: logging.LogRecord) -> bool:

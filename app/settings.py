@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 
@@ -31,6 +31,7 @@ from fairlane.topics.connection import Connection, parse_queue_url
 from fairlane.topics.errors import UsageError
 from fairlane.topics.names import DEFAULT_TIERS, DEFAULT_WEIGHTS, Lane, QueueNames, Tier
 from fairlane.topics.offset_map import MAX_SPAN
+from fairlane.topics.properties_file import read_properties
 
 _log = logging.getLogger("fairlane")
 
@@ -40,10 +41,11 @@ PROPERTY_PREFIX: Final = "FAIRLANE_KAFKA__"
 DEFAULT_BOOTSTRAP: Final = "localhost:9092"
 
 # librdkafka's names have dots, except these.
-_NAMES_WITH_UNDERSCORES: Final = {"log.level": "log_level"}
+_NAMES_WITH_UNDERSCORES: Final = {"log.level": "log_level", "oauth.cb": "oauth_cb"}
 _NEAR: Final = 0.84
 
-Property = str | int | float | bool
+Property = str | int | float | bool | Callable[[str], tuple[Any, ...]]
+"""The value of a librdkafka property; a function for `oauth_cb`."""
 
 
 def kafka_properties(environ: Mapping[str, str]) -> dict[str, str]:
@@ -88,7 +90,8 @@ class Settings(BaseSettings):
     Attributes:
         queue_url: `kafka://host:port,host:port/queue`; the queue may be left out where an app or an option names it.
         kafka: librdkafka properties by librdkafka's names; `FAIRLANE_KAFKA__SASL_USERNAME` or a table `[kafka]` with
-            quoted names.
+            quoted names. `oauth_cb` is a function that gives tokens, or `module:function`.
+        kafka_config: a file of such properties, `key=value` one a line; those of `kafka` are stronger.
         weights: levels of the queue's own lanes and their weights.
         lanes: all lanes, where there are others than the queue's own: `topic`, `level`, `weight`, and for a foreign
             one `default_type` and `start`.
@@ -138,6 +141,7 @@ class Settings(BaseSettings):
 
     queue_url: str = ""
     kafka: dict[str, Property] = Field(default_factory=dict, repr=False)
+    kafka_config: str = ""
     weights: dict[int, Annotated[int, Field(ge=1)]] = Field(default_factory=lambda: dict(DEFAULT_WEIGHTS), min_length=1)
     lanes: tuple[Lane, ...] | None = None
     tiers: Annotated[tuple[Tier, ...], BeforeValidator(_tiers), Field(min_length=1)] = DEFAULT_TIERS
@@ -200,13 +204,22 @@ class Settings(BaseSettings):
         return parse_queue_url(self.queue_url)[1] if self.queue_url else ""
 
     @property
+    def plain_kafka(self) -> dict[str, Property]:
+        """The properties that can be told to another process: all but functions, which it finds in its own app."""
+        return {name: value for name, value in self.kafka.items() if not callable(value)}
+
+    @property
     def connection(self) -> Connection:
         """Where Kafka is and how to talk to it.
 
         Raises:
             UsageError: the URL is not of its form, or a property cannot be set.
         """
-        properties = dict(self.kafka)
+        of_file = read_properties(self.kafka_config) if self.kafka_config else {}
+        if self.queue_url:
+            # Such files name the brokers, for other tools too; the URL is ours.
+            of_file.pop("bootstrap.servers", None)
+        properties: dict[str, Property] = {**of_file, **self.kafka}
         named = str(properties.pop("bootstrap.servers", ""))
         if named and self.queue_url:
             raise UsageError("both the queue URL and bootstrap.servers say where Kafka is", "Give one of them")

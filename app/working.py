@@ -50,7 +50,7 @@ def worker_config(names: QueueNames, settings: Settings, **overrides: Any) -> Wo
         "health_port": settings.health_port,
         "health_host": settings.health_host,
         "loop_blocked_s": settings.loop_blocked_s,
-        "connect": {"queue_url": settings.queue_url, "kafka": dict(settings.kafka)},
+        "connect": {"queue_url": settings.queue_url, "kafka": settings.plain_kafka},
     }
     if "concurrency" in overrides:
         # Whoever says how many has said it.

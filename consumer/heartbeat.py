@@ -22,6 +22,7 @@ from fairlane.consumer.config import WorkerConfig
 from fairlane.topics import events
 from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.clock import now_ms
+from fairlane.topics.denial import Denials, on_topic
 from fairlane.topics.events import Heartbeat
 
 _logger = logging.getLogger("fairlane.heartbeat")
@@ -59,6 +60,7 @@ class Pulse:
             linger_ms=0, message_timeout_ms=5_000, enable_idempotence=False, max_in_flight=1
         )
         self._producer = Producer(properties, logger=librdkafka_log)
+        self._denials = Denials(config.connection, _logger)
         self.acknowledged_s: float | None = None
         """When Kafka last acknowledged one, on the monotonic clock; None if it never has."""
         self.last = self._fixed
@@ -94,6 +96,8 @@ class Pulse:
     def _delivered(self, error: Any, _message: Any) -> None:
         if error is None:
             self.acknowledged_s = time.monotonic()
+        else:
+            self._denials.tell(error, "take a heartbeat", on_topic("Write", self._topic))
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Partition
+from fairlane.topics.denial import Denials, on_group, on_topic
 from fairlane.topics.offset_map import OffsetMap, decode
 
 _logger = logging.getLogger("fairlane.reader")
@@ -80,6 +81,8 @@ class Positions:
     def __init__(self, config: WorkerConfig, consumer: Consumer) -> None:
         self._lanes = {lane.topic: lane for lane in config.lanes}
         self._queue = config.queue
+        self._group = config.names.group
+        self._denials = Denials(config.connection, _logger)
         self._consumer = consumer
 
     def find(
@@ -108,7 +111,9 @@ class Positions:
             except KafkaException as error:
                 if stopping() or time.monotonic() >= ends_at:
                     raise PositionsUnknown(f"committed offsets are not known: {error.args[0].name()}") from error
-                _logger.warning("committed offsets are not known yet (%s); asking again", error.args[0].name())
+                rights = on_group("Read", self._group), on_topic("Read", asked[0].topic)
+                if not self._denials.tell(error.args[0], "say where to begin", *rights):
+                    _logger.warning("committed offsets are not known yet (%s); asking again", error.args[0].name())
                 time.sleep(BACKOFF_S)
 
     def _ask(self, asked: list[TopicPartition]) -> dict[Partition, Known]:

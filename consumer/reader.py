@@ -29,6 +29,7 @@ from fairlane.consumer.settler import Settler
 from fairlane.consumer.turns import FETCH_BYTES, Limit
 from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.clock import now_ms
+from fairlane.topics.denial import Denials, on_group, on_topic
 
 _logger = logging.getLogger("fairlane.reader")
 
@@ -64,6 +65,7 @@ class Reader:
         self._settler = settler
         self._feed = feed
         self._on_crash = on_crash
+        self._denials = Denials(config.connection, _logger)
         self._assignment = Assignment()
         weights = {lane.topic: lane.weight for lane in config.lanes}
         limits = limits_by_weight(weights, config.buffer_records)
@@ -273,6 +275,9 @@ class Reader:
             if self._assignment.get(*partition) is not None:
                 self._begin_anew(consumer, [partition])
             return True
+        rights = on_topic("Read", partition[0]), on_group("Read", self._config.names.group)
+        if self._denials.tell(error, "read tasks", *rights):
+            return False
         level = logging.INFO if error.retriable() else logging.WARNING
         _logger.log(level, "reading: %s", error, extra={"topic": partition[0], "kafka_error": error.name()})
         return False

@@ -33,6 +33,9 @@ def stuck(error: Aborted, failures: int, queue: str) -> None:
     """A settlement was aborted so often in a row, and is tried again."""
     if error.refusals:
         refusal = error.refusals[0]
+        if refusal.code == "TOPIC_AUTHORIZATION_FAILED":
+            _logger.error("nothing can be settled: %s. Work goes on when it has it", refusal.detail)
+            return
         _logger.error(
             "nothing can be settled: Kafka refuses topic %s (%s). `fairlane topics check --queue %s` says what is "
             "missing; work goes on when it is mended",

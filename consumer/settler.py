@@ -28,7 +28,7 @@ from fairlane.consumer.settle_meter import SettleMeter
 from fairlane.consumer.settle_records import Record, Settles
 from fairlane.consumer.settlement import Settling, halves, spared, still_ours
 from fairlane.consumer.to_settler import Closing, Delivered, Dropped, Message, Opened, ReachedEnd, RecordLosses, Stop
-from fairlane.consumer.transaction import Aborted, ProducerGivenUp, TransactionalProducer
+from fairlane.consumer.transaction import Aborted, NotAllowed, ProducerGivenUp, TransactionalProducer
 from fairlane.topics import tracing
 
 _logger = logging.getLogger("fairlane.settler")
@@ -37,6 +37,7 @@ WATERMARK_DELAY_S: Final = 0.2
 """How long a new watermark that no outcome brings waits for company."""
 GATHERING: Final = 16
 STUCK_BACKOFF_S: Final = 1.0
+NOT_ALLOWED_BACKOFF_S: Final = 2.0
 BISECT_AFTER: Final = 5
 LATE_AFTER: Final = 3
 """So often a topic of somebody else's may not take a record in time before its outcome goes on without it."""
@@ -169,14 +170,24 @@ class Settler:
             self._on_crash(error)
 
     def _renew_producer(self) -> None:
-        if self._producer is not None:
-            self._producer.close()
-        # The same id again: its initialisation resolves what the old producer left open, at once.
-        self._producer = TransactionalProducer(
-            self._config.connection, self.transactional_id, self._ending.is_set, self.meter
-        )
-        self._producer.init()
-        self.resolved.set()
+        while not self.resolved.is_set():
+            if self._producer is not None:
+                self._producer.close()
+            # The same id again: its initialisation resolves what the old producer left open, at once.
+            self._producer = TransactionalProducer(
+                self._config.connection,
+                self.transactional_id,
+                self._ending.is_set,
+                self.meter,
+                group=self._config.names.group,
+            )
+            try:
+                self._producer.init()
+                self.resolved.set()
+            except NotAllowed as error:
+                _logger.error("%s. Nothing is settled until then", error)  # noqa: TRY400 - it says all there is
+                if self._ending.wait(NOT_ALLOWED_BACKOFF_S):
+                    raise
 
     def _round(self) -> bool:
         self.moved_s = time.monotonic()

@@ -25,6 +25,7 @@ from fairlane.consumer.transaction import transactional_properties
 from fairlane.topics import events
 from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.clock import now_ms
+from fairlane.topics.denial import Denials, on_topic
 from fairlane.topics.events import Heartbeat
 
 _logger = logging.getLogger("fairlane.takeover")
@@ -106,6 +107,7 @@ class TakeOver:
         self._now_ms = 0
         """The newest time in the topic: ours are in it every second, and no two clocks are compared."""
         self._is_at_end = False
+        self._denials = Denials(config.connection, _logger)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fairlane-takeover", daemon=True)
 
@@ -126,7 +128,8 @@ class TakeOver:
     def _run(self) -> None:
         properties = self._config.connection.consumer(isolation_level="read_uncommitted")
         properties |= {
-            "group.id": f"{self._config.names.group}-takeover",
+            # Never joined: librdkafka asks where it is all the same, and may do so for the queue's own.
+            "group.id": self._config.names.group,
             "auto.offset.reset": "earliest",
             "enable.partition.eof": True,
         }
@@ -156,6 +159,7 @@ class TakeOver:
         error, value = message.error(), message.value()
         if error is not None:
             self._is_at_end |= error.code() == KafkaError._PARTITION_EOF
+            self._denials.tell(error, "read the heartbeats", on_topic("Read", self._config.names.workers))
             return
         beat = events.decode_heartbeat(value) if value is not None else None
         if beat is not None:

@@ -24,6 +24,9 @@ from fairlane.consumer.settle_records import Record
 from fairlane.consumer.settlement import TRANSACTION_TIMEOUT_S, Call, ErrorFlags, Next, Refusal, after
 from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
+from fairlane.topics.denial import is_denial, missing, on_group, on_topic, on_transactions
+from fairlane.topics.errors import RightMissing
+from fairlane.topics.rights import Right
 
 CALL_TIMEOUT_S: Final = 10.0
 GRACE_S: Final = 5.0
@@ -50,6 +53,10 @@ _logger = logging.getLogger("fairlane.settler")
 
 class ProducerGivenUp(Exception):
     """The producer can do no more: it was fenced, or it failed for good. Not one of these outcomes is settled by it."""
+
+
+class NotAllowed(ProducerGivenUp):
+    """The right to use the transactional id is missing; its text says what gives it. Another producer may try again."""
 
 
 class Aborted(Exception):
@@ -101,6 +108,7 @@ class TransactionalProducer:
         transactional_id: unique per process start; whoever takes over a dead worker fences this id.
         stopping: tells that nobody waits for the outcome any more.
         meter: counts the calls that are made again.
+        group: whose offsets are sent, for what is told of a missing right.
     """
 
     def __init__(
@@ -109,8 +117,13 @@ class TransactionalProducer:
         transactional_id: str,
         stopping: Callable[[], bool],
         meter: SettleMeter | None = None,
+        *,
+        group: str = "",
     ) -> None:
         self.transactional_id = transactional_id
+        self._connection = connection
+        self._group = group
+        self._offset_topic = ""
         self._stopping = stopping
         self._producer = Producer(transactional_properties(connection, transactional_id), logger=librdkafka_log)
         self._meter = meter or SettleMeter()
@@ -124,6 +137,7 @@ class TransactionalProducer:
         """Register the id; retries until Kafka answers.
 
         Raises:
+            NotAllowed: the right to the id is missing.
             ProducerGivenUp: it failed for good, or nobody waits any more.
         """
         while True:
@@ -132,6 +146,8 @@ class TransactionalProducer:
                 return
             except KafkaException as error:
                 found = flags(error)
+                if is_denial(error.args[0]):
+                    raise NotAllowed(str(self._denied(error.args[0], "settle"))) from error
                 if not found.retriable or self._stopping():
                     raise ProducerGivenUp(f"init_transactions: {found.code}: {error}") from error
                 self._meter.repeated += 1
@@ -154,6 +170,7 @@ class TransactionalProducer:
         self._refusals.clear()
         self._late.clear()
         self._began = time.monotonic()
+        self._offset_topic = offsets[0].assigned.topic if offsets else ""
         try:
             self._call(Call.BEGIN, self._producer.begin_transaction)
             for index, record in records:
@@ -233,9 +250,16 @@ class TransactionalProducer:
         if error is None:
             return
         if error.code() in _REFUSED_FOR_GOOD:
-            self._refusals.append(Refusal(index, topic, error.name(), error.str()))
+            denied = is_denial(error)
+            detail = self._denied(error, "settle", on_topic("Write", topic)).advice if denied else error.str()
+            self._refusals.append(Refusal(index, topic, error.name(), detail))
         elif error.code() == KafkaError._MSG_TIMED_OUT:
             self._late.append(Refusal(index, topic, error.name(), error.str()))
+
+    def _denied(self, error: KafkaError, action: str, *asked: Right) -> RightMissing:
+        """Which right is missing: of the kind that the error is about, whichever call it was."""
+        rights = on_topic("Read", self._offset_topic), on_group("Read", self._group)
+        return missing(error, action, self._connection, *asked, on_transactions(self.transactional_id), *rights)
 
     def _call(self, call: Call, method: Callable[[], Any]) -> None:
         tries = 0
@@ -261,7 +285,9 @@ class TransactionalProducer:
                 if follows is Next.GIVE_UP or (follows is Next.AGAIN and tries > 3 and self._stopping()):
                     raise ProducerGivenUp(f"{call.value}: {found.code}: {error}") from error
                 if follows is Next.ABORT:
-                    raise _MustAbort(f"{call.value}: {found.code}") from error
+                    denied = is_denial(error.args[0])
+                    why = f": {self._denied(error.args[0], 'settle').advice}" if denied else ""
+                    raise _MustAbort(f"{call.value}: {found.code}{why}") from error
                 self._meter.repeated += 1
                 time.sleep(min(1.0, BACKOFF_S * tries))
 

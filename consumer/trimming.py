@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Partition
 from fairlane.topics.client_log import librdkafka_log
+from fairlane.topics.denial import Denials, on_topic
 
 _logger = logging.getLogger("fairlane.trimming")
 
@@ -53,6 +54,7 @@ class Trimming:
         own = [lane.topic for lane in config.lanes if names.owns(lane)]
         self._topics = frozenset([*own, *config.tier_of()])
         self._refused = False
+        self._denials = Denials(config.connection, _logger)
 
     def run(self, now_ms: int) -> int:
         """Delete what may be deleted now; returns in how many partitions something may go. Blocks.
@@ -108,12 +110,8 @@ class Trimming:
                 answer.result(TIMEOUT_S)
             except KafkaException as error:
                 refusal: KafkaError = error.args[0]
-                if not self._refused:
+                action = f"delete settled records of {place.topic} (keep_s)"
+                if not self._denials.tell(refusal, action, on_topic("Delete", place.topic)) and not self._refused:
                     self._refused = True
-                    _logger.warning(
-                        "settled records of %s stay: Kafka refused to delete them (%s). Give workers the right to "
-                        "Delete on lanes and tiers, or set keep_s to none",
-                        place.topic,
-                        refusal.name(),
-                    )
+                    _logger.warning("settled records of %s stay: Kafka refused: %s", place.topic, refusal.name())
         return len(places)

@@ -89,11 +89,12 @@ def list_letters(
     Raises:
         QueueUnknown: there is no such queue.
         ReadIncomplete: there was more to read than the time allowed.
+        RightMissing: we may not read it.
         KafkaUnreachable: no broker answered.
     """
     offsets = Offsets(connection, timeout_s=timeout_s)
-    with Scanner(connection, timeout_s=timeout_s) as scanner:
-        topics = offsets.partitions()
+    with Scanner(connection, timeout_s=timeout_s, group=names.group) as scanner:
+        topics = offsets.topics(names)
         if names.dlq not in topics:
             raise QueueUnknown(names.queue, names.dlq, connection.bootstrap)
         replayed = replays(scanner, names, topics)

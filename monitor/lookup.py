@@ -99,7 +99,7 @@ class _Lookup:
 
     def find(self, lanes: Sequence[Lane] | None, tiers: Sequence[Tier] | None) -> TaskView | None:
         """The newest view of the task, or None."""
-        self._topics = self._scanner.partitions()
+        self._topics = self._offsets.topics(self._names)
         if self._names.status not in self._topics:
             raise QueueUnknown(self._names.queue, self._names.status, self._connection.bootstrap)
         status = (self._names.status, self._hashed(self._names.status))
@@ -195,7 +195,9 @@ class _Lookup:
 
     def _know(self, lanes: Sequence[Lane] | None, tiers: Sequence[Tier] | None) -> None:
         if lanes is None:
-            lanes = discovery.lanes_of(self._names, self._topics, topics_read(self._beats()))
+            read = topics_read(self._beats())
+            self._offsets.require(read - self._topics.keys())
+            lanes = discovery.lanes_of(self._names, self._topics, read)
         if tiers is None:
             tiers = discovery.tiers_of(self._names, self._topics)
         self._lanes = {lane.topic: lane for lane in lanes}

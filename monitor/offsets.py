@@ -6,7 +6,7 @@ Invariant: one request a question for all partitions, whatever their number; not
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Final, TypeVar
 
@@ -16,6 +16,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from fairlane.monitor.scan import Partition, reaching
 from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
+from fairlane.topics.denial import is_denial, on_topic
+from fairlane.topics.names import QueueNames
 
 _Answer = TypeVar("_Answer")
 
@@ -56,9 +58,31 @@ class Offsets:
         Raises:
             KafkaUnreachable: no broker answered.
         """
-        with reaching(self._connection, self._timeout_s):
+        with reaching(self._connection, self._timeout_s, "list the topics"):
             topics = self._admin.list_topics(timeout=self._timeout_s).topics
         return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
+
+    def topics(self, names: QueueNames) -> dict[str, int]:
+        """As `partitions`, once it is sure that nothing of the queue is hidden that every look at it needs.
+
+        Kafka leaves out of a list what may not be seen, which would look like a queue that does not exist.
+
+        Raises:
+            RightMissing: a topic of the queue is hidden from us.
+            KafkaUnreachable: no broker answered.
+        """
+        found = self.partitions()
+        self.require({names.status, names.workers, names.dlq, names.audit} - found.keys())
+        return found
+
+    def require(self, hidden: Collection[str]) -> None:
+        """Raise RightMissing if one of these topics, which are in no list, is not ours to read, if it exists."""
+        for topic in sorted(hidden):
+            asked = f"read {topic}", on_topic("Read", topic)
+            with reaching(self._connection, self._timeout_s, *asked):
+                error = self._admin.list_topics(topic, timeout=self._timeout_s).topics[topic].error
+                if error is not None and is_denial(error):
+                    raise KafkaException(error)
 
     def starts(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """First offset of each partition that is still there."""
@@ -109,16 +133,18 @@ class Offsets:
                 isolation_level=isolation,
                 request_timeout=self._timeout_s,
             )
-            answers = {(to.topic, to.partition): self._answer(future, deadline) for to, future in asked.items()}
+            answers = {
+                (to.topic, to.partition): self._answer(to.topic, future, deadline) for to, future in asked.items()
+            }
             found |= {partition: answer.offset for partition, answer in answers.items() if answer is not None}
             open_partitions -= found.keys()
             if open_partitions:
                 time.sleep(_RETRY_S)
         return found
 
-    def _answer(self, future: Future[_Answer], deadline: float) -> _Answer | None:
+    def _answer(self, topic: str, future: Future[_Answer], deadline: float) -> _Answer | None:
         """What was answered; None where it is worth asking again."""
-        with reaching(self._connection, self._timeout_s):
+        with reaching(self._connection, self._timeout_s, f"list offsets of {topic}", on_topic("Describe", topic)):
             try:
                 return future.result(self._timeout_s + _GRACE_S)
             except KafkaException as error:

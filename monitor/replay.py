@@ -25,7 +25,8 @@ from fairlane.topics import tracing, wire
 from fairlane.topics.audit import REPLAY, AuditRecord, encode_audit
 from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
-from fairlane.topics.errors import QueueUnknown
+from fairlane.topics.denial import is_denial, missing, on_topic, on_transactions
+from fairlane.topics.errors import QueueUnknown, RightMissing
 from fairlane.topics.names import Lane, QueueNames
 from fairlane.topics.routing import lane_for
 from fairlane.topics.task import Task
@@ -82,12 +83,12 @@ def replay_letters(
         KafkaUnreachable: no broker answered.
     """
     offsets = Offsets(connection, timeout_s=timeout_s)
-    topics = offsets.partitions()
+    topics = offsets.topics(names)
     if names.audit not in topics:
         raise QueueUnknown(names.queue, names.audit, connection.bootstrap)
     transactions = _Transactions(connection, names, timeout_s)
     # Only from here on nobody else can be in the middle of a replay: what the audit says now stays true.
-    with Scanner(connection, timeout_s=timeout_s) as scanner:
+    with Scanner(connection, timeout_s=timeout_s, group=names.group) as scanner:
         before = {} if again else replays(scanner, names, topics)
         if lanes is None:
             beats = newest_beats(scanner, offsets, names, topics, now_ms)
@@ -102,7 +103,10 @@ def replay_letters(
             put_back = transactions.put_back(batch, into, who, now_ms)
         except KafkaException as error:
             refused: KafkaError = error.args[0]
-            failed = ReplayFailed(len(done), len(todo), refused.name(), refused.str())
+            detail = refused.str()
+            if is_denial(refused):
+                detail = transactions.denied(refused, into).advice
+            failed = ReplayFailed(len(done), len(todo), refused.name(), detail)
             for span in spans:
                 tracing.end_send(span, error=failed)
             raise failed from error
@@ -146,22 +150,22 @@ class _Transactions:
     """The producer of replays: one transaction a batch."""
 
     def __init__(self, connection: Connection, names: QueueNames, timeout_s: float) -> None:
+        self._connection = connection
         self._names = names
         self._timeout_s = timeout_s
+        self._denied = ""
         self.ends: dict[Partition, int] = {}
         """The end of each partition that was written to, as far as it is known."""
-        self._producer = Producer(
-            connection.producer(
-                transactional_id=f"fairlane-{names.queue}-replay",
-                transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
-                retry_backoff_ms=10,
-                compression_type="lz4",
-                # How large a record may be is for the brokers to say: they have it in the DLQ already.
-                message_max_bytes=_MESSAGE_MAX_BYTES,
-            ),
-            logger=librdkafka_log,
+        properties = connection.producer(
+            transactional_id=f"{names.group}-replay",
+            transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
+            retry_backoff_ms=10,
+            compression_type="lz4",
+            # How large a record may be is for the brokers to say: they have it in the DLQ already.
+            message_max_bytes=_MESSAGE_MAX_BYTES,
         )
-        with reaching(connection, timeout_s):
+        self._producer = Producer(properties, logger=librdkafka_log)
+        with reaching(connection, timeout_s, "replay", on_transactions(str(properties["transactional.id"]))):
             self._call(self._producer.init_transactions)
 
     def put_back(self, letters: Sequence[Letter], lanes: Sequence[str], who: str, now_ms: int) -> list[Replayed]:
@@ -183,9 +187,18 @@ class _Transactions:
             raise
         return [done[number] for number in range(len(letters))]
 
+    def denied(self, error: KafkaError, lanes: Sequence[str]) -> RightMissing:
+        """The error for a batch that Kafka does not allow into these lanes."""
+        topic = self._denied or lanes[0]
+        asked = on_topic("Write", topic), on_transactions(f"{self._names.group}-replay")
+        return missing(error, "replay", self._connection, *asked)
+
     def _note(self, error: KafkaError | None, message: Message) -> None:
-        # An error here makes the commit fail, which says it.
-        if error is None:
+        # An error here makes the commit fail, which says it; but not of which topic it is.
+        if error is not None:
+            if is_denial(error) and not self._denied:
+                self._denied = message.topic() or ""
+        else:
             partition = (message.topic() or "", message.partition() or 0)
             self.ends[partition] = max(self.ends.get(partition, 0), (message.offset() or 0) + 1)
 

@@ -14,9 +14,12 @@ from typing import Final, NamedTuple, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from fairlane.monitor.errors import ReadIncomplete
+from fairlane.topics.admin_client import refused
 from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
-from fairlane.topics.errors import KafkaRefused, KafkaUnreachable
+from fairlane.topics.denial import on_group, on_topic
+from fairlane.topics.errors import KafkaUnreachable
+from fairlane.topics.rights import Right
 
 Partition = tuple[str, int]
 """Topic and partition number."""
@@ -38,21 +41,27 @@ BEGINNING: Final = 0
 _UNREACHABLE: Final = frozenset(
     {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}
 )
-_NO_GROUP: Final = "fairlane-monitor"
 _BATCH: Final = 1_000
 _WAIT_S: Final = 0.1
 
 
 @contextmanager
-def reaching(connection: Connection, timeout_s: float) -> Iterator[None]:
-    """Turns errors of Kafka into those of fairlane: nobody answered, or somebody said no."""
+def reaching(connection: Connection, timeout_s: float, action: str, *asked: Right) -> Iterator[None]:
+    """Turns errors of Kafka into those of fairlane: nobody answered, or somebody said no.
+
+    Args:
+        connection: to the cluster.
+        timeout_s: how long an answer may take, seconds.
+        action: what is asked for, as in "Kafka refused to …".
+        asked: the rights that it needs.
+    """
     try:
         yield
     except KafkaException as error:
         kafka_error: KafkaError = error.args[0]
         if kafka_error.code() in _UNREACHABLE:
             raise KafkaUnreachable(connection.bootstrap, timeout_s, kafka_error.str()) from error
-        raise KafkaRefused(kafka_error.name(), kafka_error.str()) from error
+        raise refused(action, kafka_error, connection, *asked) from error
     except TimeoutError as error:
         raise KafkaUnreachable(connection.bootstrap, timeout_s) from error
 
@@ -63,7 +72,7 @@ class Scanner:
     Args:
         connection: to the cluster.
         timeout_s: how long everything that is read with it may take together, seconds.
-        group: whose commits can be asked for; it is not joined.
+        group: whose commits can be asked for; it is not joined. librdkafka asks where it is in any case.
         fetch_bytes: how much of one partition is asked for at once; small where only the first records matter.
         ahead: how many records of a partition are read ahead; few where only the first matter.
 
@@ -76,11 +85,12 @@ class Scanner:
         connection: Connection,
         *,
         timeout_s: float,
-        group: str = _NO_GROUP,
+        group: str,
         fetch_bytes: int = 1_048_576,
         ahead: int = 100_000,
     ) -> None:
         self._connection = connection
+        self._group = group
         self._timeout_s = timeout_s
         self._deadline = time.monotonic() + timeout_s
         # Waiting on the broker for more is for readers that follow; one that wants the end wants it now
@@ -123,7 +133,7 @@ class Scanner:
 
     def partitions(self) -> dict[str, int]:
         """All topics of the cluster and how many partitions each has."""
-        with reaching(self._connection, self._timeout_s):
+        with reaching(self._connection, self._timeout_s, "list the topics"):
             topics = self._consumer.list_topics(timeout=self.left_s).topics
         return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
 
@@ -136,7 +146,8 @@ class Scanner:
         asked = [TopicPartition(*partition) for partition in partitions]
         if not asked:
             return {}
-        with reaching(self._connection, self._timeout_s):
+        asked_for = f"say what group {self._group} has committed", on_group("Describe", self._group)
+        with reaching(self._connection, self._timeout_s, *asked_for):
             answered = self._consumer.committed(asked, timeout=self.left_s)
         return {
             (found.topic, found.partition): Commit(found.offset, found.metadata or "")
@@ -217,4 +228,6 @@ class Scanner:
                 open_partitions.discard(partition)
                 self.ends[partition] = message.offset() or 0
         elif error.code() not in _UNREACHABLE and not error.retriable():
-            raise KafkaRefused(error.name(), error.str())
+            topic = partition[0]
+            rights = on_topic("Read", topic), on_group("Describe", self._group)
+            raise refused(f"read {topic}" if topic else "read", error, self._connection, *rights)

@@ -87,7 +87,9 @@ class Watcher:
         self._given = (lanes, tiers)
         self._offsets = Offsets(connection, timeout_s=timeout_s)
         self._log = Scanner(connection, timeout_s=timeout_s, group=names.group)
-        self._heads = Scanner(connection, timeout_s=min(2.0, timeout_s), fetch_bytes=_HEADS_FETCH_BYTES, ahead=100)
+        self._heads = Scanner(
+            connection, timeout_s=min(2.0, timeout_s), group=names.group, fetch_bytes=_HEADS_FETCH_BYTES, ahead=100
+        )
         self._topics: dict[str, int] = {}
         self._topics_ms = -TOPICS_REFRESHED_MS
         self._roster = Roster()
@@ -142,13 +144,15 @@ class Watcher:
 
     def _look_up_topics(self, now_ms: int) -> None:
         if not self._topics or now_ms - self._topics_ms >= TOPICS_REFRESHED_MS:
-            self._topics, self._topics_ms = self._offsets.partitions(), now_ms
+            self._topics, self._topics_ms = self._offsets.topics(self._names), now_ms
 
     def _shown(self) -> list[TopicStats]:
         """The lanes, tiers and DLQ that there are, without their numbers."""
         names, (lanes, tiers) = self._names, self._given
         if lanes is None:
-            lanes = discovery.lanes_of(names, self._topics, self._roster.topics_read())
+            read = self._roster.topics_read()
+            self._offsets.require(read - self._topics.keys())
+            lanes = discovery.lanes_of(names, self._topics, read)
         if tiers is None:
             tiers = discovery.tiers_of(names, self._topics)
         if not any(lane.topic in self._topics for lane in lanes):

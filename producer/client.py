@@ -25,6 +25,7 @@ from fairlane.topics.admin_client import refused
 from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
 from fairlane.topics.deadline import Deadline
+from fairlane.topics.denial import is_denial, on_topic
 from fairlane.topics.errors import (
     FairlaneError,
     KafkaRefused,
@@ -79,12 +80,13 @@ class Client:
         self.broken = False
         self.space = Space()
         self._queue = queue
-        self._bootstrap = connection.bootstrap
+        self._connection = connection
         self._timeout_s = enqueue_timeout_s
         self._closed = False
         self._handing_over = threading.Lock()
         self._known: dict[str, _Known] = {}
         self._trouble: KafkaError | None = None
+        self._denial: KafkaError | None = None
         self._undelivered: list[str] = []
         config = connection.producer(
             client_id=f"fairlane-{queue}",
@@ -128,9 +130,9 @@ class Client:
                 led = tuple(sorted(number for number, each in found.partitions.items() if each.leader >= 0))
                 self._known[topic] = _Known(led, time.monotonic() + _KNOWN_S)
             elif is_no_such_topic(error):
-                raise QueueUnknown(self._queue, topic, self._bootstrap)
+                raise QueueUnknown(self._queue, topic, self._connection.bootstrap)
             else:
-                raise refused(f"take tasks for {topic}", error)
+                raise refused(f"take tasks for {topic}", error, self._connection, on_topic("Write", topic))
 
     def _ask(self, topic: str, deadline: Deadline) -> TopicMetadata:
         """What a broker says of the topic. Asks again until the deadline, unless no asking helps."""
@@ -144,7 +146,7 @@ class Client:
                     action, hint = "let this client in", "Look at sasl.* and security.protocol"
                     raise KafkaRefused(trouble.name(), trouble.str(), action, hint) from None
                 if not deadline.left_s:
-                    raise KafkaUnreachable(self._bootstrap, self._timeout_s, trouble.str()) from None
+                    raise KafkaUnreachable(self._connection.bootstrap, self._timeout_s, trouble.str()) from None
                 slice_s *= _ASK_MORE
                 continue
             self._trouble = None
@@ -199,9 +201,11 @@ class Client:
     def translate(self, error: KafkaError, task: Task, topic: str) -> FairlaneError:
         """The error for a task that Kafka did not acknowledge."""
         self._known.pop(topic, None)
+        if self._denial is not None and error.code() == KafkaError._PURGE_QUEUE:
+            error = self._denial
         if self._closed:
             self._undelivered.append(task.id)
-        return enqueue_error(error, task, topic, self._queue, self._timeout_s)
+        return enqueue_error(error, task, topic, self._queue, self._timeout_s, self._connection)
 
     def close(self, timeout_s: float) -> tuple[str, ...]:
         """Hand nothing over any more, wait for what is under way, then take the rest back. A second call does nothing.
@@ -222,8 +226,20 @@ class Client:
         while not self._closed:
             try:
                 self.raw.poll(_POLL_S)
+            except KafkaException as error:
+                self._fell(error.args[0])
             except Exception:  # noqa: BLE001 - without this thread nobody would hear of anything any more
                 _log.exception("a delivery report could not be taken")
+
+    def _fell(self, error: KafkaError) -> None:
+        """The producer failed for good; librdkafka raises that once, where it is polled."""
+        self.broken = True
+        if is_denial(error):
+            # Of a producer that may Write to no topic at all the broker takes nothing: not even its first question.
+            self._denial = error
+            self.raw.purge()
+        else:
+            _log.error("the producer is broken and is replaced: %s", error.str())
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal() or error.code() == KafkaError._FATAL:

@@ -10,6 +10,8 @@ from typing import Final
 
 from confluent_kafka import KafkaError
 
+from fairlane.topics.connection import Connection
+from fairlane.topics.denial import is_denial, missing, on_topic
 from fairlane.topics.errors import (
     EnqueueRefused,
     EnqueueUncertain,
@@ -37,7 +39,9 @@ def is_no_such_topic(error: KafkaError) -> bool:
     return error.code() in _NO_SUCH_TOPIC
 
 
-def enqueue_error(error: KafkaError, task: Task, topic: str, queue: str, waited_s: float) -> FairlaneError:
+def enqueue_error(
+    error: KafkaError, task: Task, topic: str, queue: str, waited_s: float, connection: Connection
+) -> FairlaneError:
     """The error for a task that Kafka did not acknowledge.
 
     Args:
@@ -46,12 +50,17 @@ def enqueue_error(error: KafkaError, task: Task, topic: str, queue: str, waited_
         topic: where to.
         queue: the queue of that topic.
         waited_s: how long Kafka had, seconds.
+        connection: who sent it.
     """
     code = error.code()
     if code == KafkaError.MSG_SIZE_TOO_LARGE:
         return TaskTooLarge(task.id, size_bytes(task))
     if is_no_such_topic(error):
         return QueueUnknown(queue, topic)
+    if is_denial(error):
+        return EnqueueRefused(
+            task.id, topic, error.name(), missing(error, "", connection, on_topic("Write", topic)).advice
+        )
     if code == KafkaError._PURGE_QUEUE:
         return ProducerClosed(task.id)
     if code == KafkaError._MSG_TIMED_OUT:

@@ -22,6 +22,7 @@ from fairlane.producer.watch import Waiter, Watch
 from fairlane.topics.admin_client import refused
 from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
+from fairlane.topics.denial import on_topic
 from fairlane.topics.errors import FairlaneError, QueueUnknown
 from fairlane.topics.names import QueueNames
 from fairlane.topics.partitioner import partition_of
@@ -50,9 +51,10 @@ class Session:
     def __init__(self, connection: Connection, names: QueueNames) -> None:
         self.trouble = ""
         self._names = names
-        self._bootstrap = connection.bootstrap
+        self._connection = connection
         config = connection.consumer(
-            group_id=f"{names.group}-results-{uuid.uuid4().hex[:8]}",
+            # Never joined: librdkafka asks where it is all the same, and the queue's own needs no right of its own.
+            group_id=names.group,
             auto_offset_reset="earliest",
             enable_partition_eof=True,
             allow_auto_create_topics=False,
@@ -223,8 +225,8 @@ class Session:
 
     def _topic_error(self, topic: str, error: KafkaError) -> FairlaneError:
         if is_no_such_topic(error):
-            return QueueUnknown(self._names.queue, topic, self._bootstrap)
-        return refused(f"read {topic}", error)
+            return QueueUnknown(self._names.queue, topic, self._connection.bootstrap)
+        return refused(f"read {topic}", error, self._connection, on_topic("Read", topic))
 
     def _on_error(self, error: KafkaError) -> None:
         self.trouble = error.str()

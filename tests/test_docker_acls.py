@@ -1,7 +1,7 @@
-"""The rights that deploy/kafka/acls.sh gives are enough for each role, on a broker that allows nothing else.
+"""The commands that `fairlane topics acls` prints work with Kafka's own tool, and are enough for each role.
 
-What do these tests do? They start one secured broker, give each role its rights by the script itself, and let every
-role do its work by the commands that people type, logged in as that role.
+What do these tests do? They start one secured broker, run the printed commands in its container, and let every role do
+its work by the commands that people type, logged in as that role.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ def project() -> Iterator[ComposeProject]:
     project = ComposeProject(ROOT / "tests/compose/secured-kafka.yml")
     try:
         project.compose("up", "--wait", timeout_s=200)
-        for role in ROLES:
-            project.compose("exec", "-T", "-e", f"KAFKA_ACLS={TOOL}", "kafka", "/acls.sh", "shop", role, f"User:{role}")
+        roles = [part for role in ROLES for part in (f"--{role}", f"User:{role}")]
+        commands = fairlane(project, "admin", "topics", "acls", *roles).stdout
+        script = commands.replace(f"kafka-acls.sh --bootstrap-server {project.bootstrap}", TOOL)
+        project.compose("exec", "-T", "kafka", "sh", "-ec", script, timeout_s=200)
         assert fairlane(project, "admin", "topics", "create").returncode == 0
         yield project
     finally:

@@ -30,7 +30,7 @@ class Growing(FakeConsumer):
 def test_what_came_after_the_end_of_a_partition_is_read_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
     first = [message(0), end_of_partition(1), message(1), end_of_partition(2), end_of_partition(0, partition=1)]
     monkeypatch.setattr(scan, "Consumer", lambda *_, **__: Growing([first]))
-    scanner = Scanner(Connection("nowhere:9092"), timeout_s=5)
+    scanner = Scanner(Connection("nowhere:9092"), timeout_s=5, group="fairlane-shop")
     read = list(scanner.read({("shop.p5", 0): BEGINNING, ("shop.p5", 1): BEGINNING}))
     assert [found.offset() for found in read] == [0]
     assert scanner.ends == {("shop.p5", 0): 1, ("shop.p5", 1): 0}

@@ -20,8 +20,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are in
     ResourceType,
 )
 
-from fairlane.topics.admin_client import refused
 from fairlane.topics.deadline import Deadline
+from fairlane.topics.denial import on_topic
 from fairlane.topics.errors import KafkaUnreachable, UsageError
 from fairlane.topics.names import QueueNames
 from fairlane.topics.plan import resolve
@@ -108,7 +108,7 @@ class TopicAdmin(TopicReader):
         if requests:
             futures = self._client.create_partitions(requests, request_timeout=self._admin.patience_s(deadline))
             for name, error in self._admin.ask("add partitions", futures, deadline).errors.items():
-                raise refused(f"add partitions to {name}", error)
+                raise self._admin.refused(f"add partitions to {name}", error, on_topic("Alter", name))
             self._await_partitions(dict.fromkeys(fewer, partitions), deadline)
         return fewer
 
@@ -121,7 +121,7 @@ class TopicAdmin(TopicReader):
         resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
         futures = self._client.incremental_alter_configs([resource], request_timeout=self._admin.patience_s(deadline))
         for error in self._admin.ask(f"configure {topic}", futures, deadline).errors.values():
-            raise refused(f"configure {topic}", error)
+            raise self._admin.refused(f"configure {topic}", error, on_topic("AlterConfigs", topic))
 
         def visible() -> bool:
             now = self._configs([topic], deadline).get(topic)
@@ -142,7 +142,7 @@ class TopicAdmin(TopicReader):
             futures = self._client.delete_topics(list(topics), request_timeout=self._admin.patience_s(deadline))
             for name, error in self._admin.ask("delete topics", futures, deadline).errors.items():
                 if error.name() != UNKNOWN:
-                    raise refused(f"delete topic {name}", error)
+                    raise self._admin.refused(f"delete topic {name}", error, on_topic("Delete", name))
             if not deadline.poll(lambda: not set(topics) & set(self._admin.metadata(deadline).topics)):
                 raise KafkaUnreachable(self._admin.bootstrap, deadline.timeout_s, "the topics are still listed")
         if self._has_group(queue, deadline):
@@ -162,7 +162,7 @@ class TopicAdmin(TopicReader):
             errors |= self._create({name: new[name].essential_config for name in again}, new, deadline)
         refusals = {name: error for name, error in errors.items() if error.name() not in ("NO_ERROR", _EXISTS)}
         for name, error in refusals.items():
-            raise refused(f"create topic {name}", error)
+            raise self._admin.refused(f"create topic {name}", error, on_topic("Create", name))
         made = tuple(name for name in new if errors[name].name() == "NO_ERROR")
         left_out = {name: tuple(sorted(set(new[name].config) - set(new[name].essential_config))) for name in again}
         return made, {name: settings for name, settings in left_out.items() if name in made}

@@ -16,7 +16,10 @@ from confluent_kafka.admin import AdminClient
 from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
 from fairlane.topics.deadline import Deadline
+from fairlane.topics.denial import is_denial, missing
 from fairlane.topics.errors import FairlaneError, KafkaRefused, KafkaUnreachable, UsageError
+from fairlane.topics.rights import Right
+from fairlane.topics.secrets import redacted
 
 _NO_ANSWER: Final = frozenset(
     {"_TRANSPORT", "_TIMED_OUT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_SSL", "REQUEST_TIMED_OUT"}
@@ -49,6 +52,7 @@ class Admin:
     """
 
     def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._complaints: list[KafkaError] = []
         properties = {**connection.admin(), "error_cb": self._complaints.append}
         self.bootstrap = str(properties["bootstrap.servers"])
@@ -56,7 +60,7 @@ class Admin:
             self.client = AdminClient(properties, logger=librdkafka_log)
         except KafkaException as error:
             raise UsageError(
-                f"librdkafka refuses a property: {error.args[0].str()}", "See -X and FAIRLANE_KAFKA__*"
+                f"librdkafka refuses a property: {redacted(error.args[0].str())}", "See -X and FAIRLANE_KAFKA__*"
             ) from error
 
     def ask(self, action: str, futures: Mapping[K, Future[V]], deadline: Deadline) -> Answers[K, V]:
@@ -109,11 +113,15 @@ class Admin:
     def failure(self, action: str, error: KafkaError | None, deadline: Deadline) -> FairlaneError:
         """What a call that failed as a whole is to its caller; `error` is None if nothing came back."""
         if error is not None and error.name() not in _NO_ANSWER:
-            return refused(action, error)
+            return self.refused(action, error)
         self.client.poll(0)
         said = [complaint.str() for complaint in self._complaints if complaint.name() != "_ALL_BROKERS_DOWN"]
         detail = said[-1] if said else (error.str() if error is not None else "")
         return KafkaUnreachable(self.bootstrap, deadline.timeout_s, detail)
+
+    def refused(self, action: str, error: KafkaError, *asked: Right) -> KafkaRefused:
+        """The error for a call that Kafka said no to; `asked` are the rights that it needs."""
+        return refused(action, error, self._connection, *asked)
 
     def _stop_if_hopeless(self) -> None:
         for complaint in self._complaints:
@@ -122,16 +130,23 @@ class Admin:
                 raise KafkaRefused(complaint.name().lstrip("_"), complaint.str(), "let this user in", hint)
 
 
-def refused(action: str, error: KafkaError) -> KafkaRefused:
-    """The error for a call that Kafka said no to."""
+def refused(action: str, error: KafkaError, connection: Connection, *asked: Right) -> KafkaRefused:
+    """The error for a call that Kafka said no to.
+
+    Args:
+        action: what it was, as in "Kafka refused to …".
+        error: Kafka's.
+        connection: who asked.
+        asked: the rights that the call needs.
+    """
+    if asked and is_denial(error):
+        return missing(error, action, connection, *asked)
     hint = _HINTS.get(error.name(), "")
     return KafkaRefused(error.name(), error.str().rstrip("."), action, hint)
 
 
 _HINTS: Final = {
-    "TOPIC_AUTHORIZATION_FAILED": "This user lacks a right; `kafka-acls.sh --add` gives it",
-    "CLUSTER_AUTHORIZATION_FAILED": "This user lacks a right; `kafka-acls.sh --add` gives it",
-    "GROUP_AUTHORIZATION_FAILED": "This user lacks a right; `kafka-acls.sh --add` gives it",
+    "SECURITY_DISABLED": "The brokers have no authorizer.class.name: whoever reaches them may do everything",
     "POLICY_VIOLATION": "The cluster has a policy for topics; ask who runs it",
     "TOPIC_EXCEPTION": "Kafka takes dots and underscores in topic names for the same; choose another queue name",
 }

@@ -1,7 +1,7 @@
 """How fairlane connects to Kafka: the queue URL and the librdkafka properties of each role.
 
 Invariant: a property that the user sets is passed through under librdkafka's own name, never renamed; the few that
-carry fairlane's guarantees cannot be set and say so.
+carry fairlane's guarantees cannot be set and say so. Secrets are in what the clients get and nowhere else.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
+from fairlane.topics import secrets
 from fairlane.topics.errors import UsageError
 from fairlane.topics.names import QueueNames
+from fairlane.topics.oauth import TokenSource
 
 RESERVED: Final = frozenset(
     {
@@ -65,10 +67,11 @@ class Connection:
 
     Attributes:
         bootstrap: `host:port` of one or more brokers, comma-separated.
-        properties: librdkafka properties of the user's, by librdkafka's names (SASL, TLS and any other).
+        properties: librdkafka properties of the user's, by librdkafka's names (SASL, TLS and any other). `oauth_cb` is
+            a function that gives tokens, or where it is (see `TokenSource`).
 
     Raises:
-        UsageError: a property is one that fairlane's guarantees stand on.
+        UsageError: a property is one that fairlane's guarantees stand on, or there are credentials in `bootstrap`.
     """
 
     bootstrap: str
@@ -80,7 +83,24 @@ class Connection:
             raise UsageError(
                 f"the Kafka property {reserved[0]!r} cannot be set", "fairlane's guarantees stand on the value it chose"
             )
-        object.__setattr__(self, "properties", MappingProxyType(dict(self.properties)))
+        _refuse_credentials(self.bootstrap)
+        properties = dict(self.properties)
+        secrets.keep(*(value for name, value in properties.items() if secrets.is_secret(name)))
+        if properties.get("oauth_cb") and not isinstance(properties["oauth_cb"], TokenSource):
+            properties["oauth_cb"] = TokenSource(properties["oauth_cb"])
+        object.__setattr__(self, "properties", MappingProxyType(properties))
+
+    def __repr__(self) -> str:
+        return f"Connection({self.bootstrap!r}, {secrets.shown(self.properties)!r})"
+
+    @property
+    def principal(self) -> str:
+        """Who the broker takes us for, as it names it in ACLs; "" where a certificate or a token says it.
+
+        It is so unless the broker has a principal builder of its own.
+        """
+        name = self.properties.get("sasl.username", "")
+        return f"User:{name}" if name else ""
 
     def _client(self, *layers: Mapping[str, Any]) -> dict[str, Any]:
         merged: dict[str, Any] = {"bootstrap.servers": self.bootstrap, **_CLIENT}
@@ -106,12 +126,21 @@ def _dotted(properties: Mapping[str, Any]) -> dict[str, Any]:
     return {name.replace("_", "."): value for name, value in properties.items()}
 
 
+def _refuse_credentials(where: str) -> None:
+    if "@" in where:
+        raise UsageError(
+            "the queue URL or bootstrap.servers has an @ in it, and no host has one",
+            "Credentials do not go there: set sasl.username and sasl.password (FAIRLANE_KAFKA__SASL_PASSWORD, say)",
+        )
+
+
 def parse_queue_url(url: str) -> tuple[str, str]:
     """Bootstrap servers and queue of `kafka://h1:9092,h2:9092/shop`; a missing port is 9092.
 
     Raises:
         UsageError: it is not of that form.
     """
+    _refuse_credentials(url)
     scheme, separator, rest = url.partition("://")
     hosts, slash, queue = rest.partition("/")
     if scheme != "kafka" or not separator or not hosts or (slash and not queue):

@@ -8,6 +8,7 @@ CLI ends with. Nobody has to read a message to find out what happened.
     │   └── PayloadError            the arguments do not fit the handler's signature
     ├── KafkaUnreachable            no broker answered in time
     ├── KafkaRefused                a broker answered with an error that asking again does not mend
+    │   └── RightMissing            an ACL is missing; it says which
     ├── QueueError
     │   ├── QueueUnknown            the queue's topics do not exist
     │   ├── QueueBroken             they exist and would lose data
@@ -34,6 +35,7 @@ CLI ends with. Nobody has to read a message to find out what happened.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -119,6 +121,30 @@ class KafkaRefused(FairlaneError):
         action = f" to {self.action}" if self.action else ""
         hint = f" {self.hint}" if self.hint else ""
         return f"Kafka refused{action}: {self.code} ({self.detail}).{hint}"
+
+
+@dataclass(eq=False)
+class RightMissing(KafkaRefused):
+    """The `principal` ("" where only the broker knows) lacks the right to an `operation` on the `resource` `name`."""
+
+    operation: str = ""
+    resource: str = ""
+    name: str = ""
+    principal: str = ""
+
+    @property
+    def advice(self) -> str:
+        """Who lacks which right, and what gives it."""
+        which = f"--operation {self.operation} --{self.resource} {self.name}".removesuffix("kafka-cluster")
+        command = f"kafka-acls.sh --add --allow-principal {shlex.quote(self.principal or 'User:NAME')} {which}"
+        return (
+            f"{self.principal or 'this client'} has no right to {self.operation} {self.resource} {self.name}. "
+            f"`{command}` gives it, and `fairlane topics acls` shows all that each role needs"
+        )
+
+    def __str__(self) -> str:
+        action = f" to {self.action}" if self.action else ""
+        return f"Kafka refused{action}: {self.code}: {self.advice}"
 
 
 class QueueError(FairlaneError):
@@ -228,7 +254,7 @@ class EnqueueRefused(EnqueueError):
     detail: str = ""
 
     def __str__(self) -> str:
-        return f"Kafka refused task {self.task_id} on topic {self.topic}: {self.code} {self.detail}".rstrip()
+        return f"Kafka refused task {self.task_id} on topic {self.topic}: {self.code}: {self.detail}".removesuffix(": ")
 
 
 @dataclass(eq=False)

@@ -15,9 +15,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are in
     ResourceType,
 )
 
-from fairlane.topics.admin_client import Admin, refused
+from fairlane.topics.admin_client import Admin
 from fairlane.topics.connection import Connection
 from fairlane.topics.deadline import Deadline
+from fairlane.topics.denial import on_topic
 from fairlane.topics.names import QueueNames
 from fairlane.topics.plan import Found, FoundTopic
 from fairlane.topics.topology import Topology, topics_of_queue
@@ -114,7 +115,7 @@ class TopicReader:
         future = self._client.describe_cluster(request_timeout=self._admin.patience_s(deadline))
         answers = self._admin.ask("describe the cluster", {"cluster": future}, deadline)
         for error in answers.errors.values():
-            raise refused("describe the cluster", error)
+            raise self._admin.refused("describe the cluster", error)
         return len(answers["cluster"].nodes or ())
 
     def _find(self, topology: Topology, deadline: Deadline) -> Found:
@@ -177,7 +178,8 @@ class TopicReader:
         answers = self._admin.ask("list offsets", futures, deadline)
         for place, refusal in answers.errors.items():
             if refusal.name() not in _NOT_YET:
-                raise refused(f"list offsets of {place.topic}", refusal)
+                action, right = f"list offsets of {place.topic}", on_topic("Describe", place.topic)
+                raise self._admin.refused(action, refusal, right)
         return {(place.topic, place.partition): answer.offset for place, answer in answers.items()}
 
 

@@ -1,12 +1,15 @@
 """The `fairlane` command: one Typer app, one module a command group, and the one place where errors become exit codes.
 
-Invariant: a FairlaneError is one readable line and its exit code; a traceback only with --debug.
+Invariant: a FairlaneError is one readable line and its exit code; a traceback only with --debug. No secret of Kafka's
+is in either.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import traceback
+from types import TracebackType
 from typing import Annotated
 
 import typer
@@ -19,6 +22,7 @@ from fairlane.cli.status import status
 from fairlane.cli.worker import worker
 from fairlane.cli.workers import workers
 from fairlane.topics.errors import FairlaneError
+from fairlane.topics.secrets import redacted
 
 app = typer.Typer(
     name="fairlane",
@@ -55,12 +59,17 @@ def _root(
         os.environ["FAIRLANE_DEBUG"] = "1"
 
 
+def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
+
+
 def main() -> None:
     """Entry point of the console script."""
+    sys.excepthook = _show
     try:
         app()
     except FairlaneError as error:
         if os.environ.get("FAIRLANE_DEBUG"):
             raise
-        typer.secho(f"fairlane: {error}", err=True, fg=typer.colors.RED)
+        typer.secho(redacted(f"fairlane: {error}"), err=True, fg=typer.colors.RED)
         sys.exit(error.exit_code)

@@ -7,9 +7,10 @@ without a name it is a usage error. Every command that touches a queue takes `Qu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from pydantic_core import PydanticCustomError
@@ -20,6 +21,7 @@ from fairlane.settings import DEFAULT_BOOTSTRAP, PROPERTY_PREFIX, Settings
 from fairlane.topics.connection import Connection, parse_queue_url
 from fairlane.topics.errors import UsageError
 from fairlane.topics.names import Lane, QueueNames, Tier
+from fairlane.topics.properties_file import read_properties
 
 QueueOption = Annotated[
     str,
@@ -39,9 +41,9 @@ PropertyOption = Annotated[
     typer.Option(
         "-X",
         "--property",
-        metavar="KEY=VALUE",
+        metavar="KEY=VALUE|@FILE",
         show_default=f"${PROPERTY_PREFIX}SECURITY_PROTOCOL and the like",
-        help="A librdkafka property, such as security.protocol=SASL_SSL; again for more.",
+        help="A librdkafka property, such as security.protocol=SASL_SSL, or @FILE of them; again for more.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -55,6 +57,9 @@ LogLevelOption = Annotated[
     str | None,
     typer.Option("--log-level", metavar="LEVEL", show_default="info", help="The least that is logged."),
 ]
+
+
+_NAME: Final = re.compile(r"[a-z]+(\.[a-z]+)+")
 
 
 def many(value: str | None) -> str | None:
@@ -113,15 +118,22 @@ def queue_target(
 
 
 def parse_properties(values: Sequence[str]) -> dict[str, str]:
-    """The librdkafka properties of `-X key=value` options.
+    """The librdkafka properties of `-X key=value` and `-X @FILE` options, the later ones the stronger.
 
     Raises:
-        UsageError: one is not of the form key=value.
+        UsageError: one is not of these forms, or the file cannot be read.
     """
-    found = {}
-    for value in values:
+    found: dict[str, str] = {}
+    for number, value in enumerate(values, 1):
+        if value.startswith("@"):
+            found |= read_properties(value[1:])
+            continue
         name, separator, setting = value.partition("=")
         if not separator or not name:
-            raise UsageError(f"-X {value!r} is no property", "Write -X key=value, such as -X security.protocol=SSL")
+            # Not shown: it may be a secret that was typed in the wrong place.
+            which = f"-X {value}" if _NAME.fullmatch(value) else f"-X number {number}"
+            raise UsageError(
+                f"{which} is no property", "Write -X key=value, such as -X security.protocol=SSL, or @FILE"
+            )
         found[name] = setting
     return found

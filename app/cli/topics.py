@@ -6,12 +6,12 @@ there is never altered by `create`.
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from fairlane.cli import topics_view as view
+from fairlane.cli.acls import acls
 from fairlane.cli.options import (
     JsonOption,
     PropertyOption,
@@ -23,13 +23,14 @@ from fairlane.cli.options import (
 )
 from fairlane.topics.admin import TopicAdmin
 from fairlane.topics.check import require_modern
-from fairlane.topics.errors import KafkaRefused, QueueUnknown, UsageError
+from fairlane.topics.errors import QueueUnknown, RightMissing, UsageError
 from fairlane.topics.plan import Found, compare, resolve
 from fairlane.topics.reader import DEFAULT_TIMEOUT_S
 from fairlane.topics.reassignment import reassignment as plan_reassignment
 from fairlane.topics.topology import Topology
 
 app = typer.Typer(name="topics", help="The Kafka topics of a queue.", no_args_is_help=True)
+app.command()(acls)
 
 PartitionsOption = Annotated[
     int | None,
@@ -70,10 +71,6 @@ def _queue_option(target: QueueTarget, queue_url: str) -> str:
     return f"--queue-url kafka://{target.connection.bootstrap}/{target.names.queue}" if queue_url else ""
 
 
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2))
-
-
 def _require_topics(target: QueueTarget, topology: Topology, found: Found) -> None:
     """End with one line, rather than with a table of seventeen, if there is nothing of the queue to be seen."""
     own = {spec.name for spec in topology.owned}
@@ -81,9 +78,15 @@ def _require_topics(target: QueueTarget, topology: Topology, found: Found) -> No
         return
     name, first = target.names.queue, topology.owned[0].name
     if own & found.forbidden:
-        action = f"show the topics of queue {name}"
-        acl = f"`kafka-acls.sh --add --operation Describe --topic '{name}.' --resource-pattern-type prefixed` lets it"
-        raise KafkaRefused("TOPIC_AUTHORIZATION_FAILED", "this user may not Describe them, if they exist", action, acl)
+        code, action = "TOPIC_AUTHORIZATION_FAILED", f"show the topics of queue {name}, if they exist"
+        raise RightMissing(
+            code,
+            action=action,
+            operation="Describe",
+            resource="topic",
+            name=min(own & found.forbidden),
+            principal=target.connection.principal,
+        )
     raise QueueUnknown(name, first, target.connection.bootstrap)
 
 
@@ -108,7 +111,7 @@ def plan(
         found = _admin(target, timeout_s).find(topology)
         topology = resolve(topology, found)
     if as_json:
-        _print_json(view.plan_json(topology))
+        view.print_json(view.plan_json(topology))
         return
     out = view.console()
     out.print(view.plan_table(topology, found.topics if found else None))
@@ -134,7 +137,7 @@ def create(
     admin = _admin(target, timeout_s)
     creation = admin.create(topology)
     if as_json:
-        _print_json(view.creation_json(creation))
+        view.print_json(view.creation_json(creation))
         return
     name, where = target.names.queue, target.connection.bootstrap
     out = view.console()
@@ -178,7 +181,7 @@ def check(
     _require_topics(target, topology, found)
     differences = compare(topology, found, queue_option=_queue_option(target, queue_url))
     if as_json:
-        _print_json(view.check_json(topology, differences))
+        view.print_json(view.check_json(topology, differences))
     elif differences:
         view.print_differences(view.console(), differences)
     else:
@@ -206,7 +209,7 @@ def describe(
     records = admin.records({topic.name: topic.partitions for topic in found.topics.values()})
     workers = admin.workers(target.names)
     if as_json:
-        _print_json(view.found_json(topology, found, records, workers))
+        view.print_json(view.found_json(topology, found, records, workers))
         return
     out = view.console()
     out.print(view.found_table(found, records))
@@ -292,7 +295,7 @@ def reassignment(
         raise UsageError(
             f"{replication} copies need as many brokers, and the cluster has {len(brokers)}", "Start more brokers"
         )
-    _print_json(plan_reassignment(replicas, brokers, replication))
+    view.print_json(plan_reassignment(replicas, brokers, replication))
 
 
 @app.command()
@@ -324,7 +327,7 @@ def delete(
                 raise typer.Exit(1)
     deleted = admin.delete(target.names)
     if as_json:
-        _print_json({"queue": name, "deleted": list(deleted)})
+        view.print_json({"queue": name, "deleted": list(deleted)})
     elif deleted:
         typer.echo(f"Deleted {view.counted(len(deleted), 'topic')} of queue {name} at {where}.")
     else:

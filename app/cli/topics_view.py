@@ -5,6 +5,7 @@ Invariant: it only shows; nothing is asked of Kafka and nothing decided here.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -21,6 +22,11 @@ from fairlane.topics.topic_settings import DAY_MS, HOUR_MS
 from fairlane.topics.topology import MAX_REPLICATION, TopicSpec, Topology
 
 _WIDTH_WITHOUT_TERMINAL: Final = 200
+
+
+def print_json(value: Any) -> None:
+    """A value as indented JSON, on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
 def console() -> Console:

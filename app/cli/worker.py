@@ -36,6 +36,7 @@ from fairlane.threads_left import leave_threads_behind
 from fairlane.topics import tracing_setup
 from fairlane.topics.connection import parse_queue_url
 from fairlane.topics.errors import FairlaneError, UsageError
+from fairlane.topics.secrets import redacted
 
 
 def worker(
@@ -144,7 +145,8 @@ def _work(app: Fairlane, name: str, supervisor: Line | None) -> int:
         if os.environ.get("FAIRLANE_DEBUG"):
             raise
         leave_threads_behind(1)
-        typer.secho(f"fairlane: the worker failed: {type(error).__name__}: {error}", err=True, fg=typer.colors.RED)
+        text = redacted(f"fairlane: the worker failed: {type(error).__name__}: {error}")
+        typer.secho(text, err=True, fg=typer.colors.RED)
         return 1
     finally:
         tracing_setup.shutdown()

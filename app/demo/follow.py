@@ -29,7 +29,7 @@ class Follower:
 
     def __init__(self, connection: Connection, names: QueueNames) -> None:
         self._topic = names.status
-        self._scanner = Scanner(connection, timeout_s=_TIMEOUT_S)
+        self._scanner = Scanner(connection, timeout_s=_TIMEOUT_S, group=names.group)
         self._partitions = self._scanner.partitions()[names.status]
 
     def __enter__(self) -> Self:

@@ -15,7 +15,7 @@ from fairlane.kafka.errors import BrokerDied, BrokerSilent
 from fairlane.kafka.places import writing
 from fairlane.kafka.ports import choose_nodes
 from fairlane.kafka.processes import ProcessMark
-from fairlane.kafka.properties import ClusterShape
+from fairlane.kafka.properties import ClusterShape, Extras
 from fairlane.kafka.storage import prepare
 from fairlane.topics.errors import UsageError
 
@@ -104,6 +104,7 @@ def start_cluster(
     process_group: int | None,
     on_spawn: Callable[[Cluster], None] | None = None,
     timeout_s: float = READY_TIMEOUT_S,
+    extras: Extras | None = None,
 ) -> Cluster:
     """Starts so many brokers on the data in `data_dir` and waits until they are ready.
 
@@ -115,6 +116,7 @@ def start_cluster(
         process_group: as in `Broker.start`.
         on_spawn: told as soon as there are processes, before they are ready.
         timeout_s: how long they may take to be ready.
+        extras: what is out of the ordinary about them.
 
     Raises:
         PortTaken, DataMismatch, PlaceUnusable, BrokerDied, BrokerSilent, UsageError.
@@ -123,8 +125,9 @@ def start_cluster(
         raise UsageError(f"{brokers} brokers make no cluster", "One is enough to work with, three show replication")
     if "," in str(data_dir):
         raise UsageError(f"{str(data_dir)!r} has a comma", "Kafka would take it for two directories: name another one")
+    extras = extras or Extras()
     for attempt in range(_ATTEMPTS):
-        shape = ClusterShape(choose_nodes(brokers, port), data_dir.absolute())
+        shape = ClusterShape(choose_nodes(brokers, port, len(extras.listeners)), data_dir.absolute(), extras)
         with writing(shape.data_dir, "another --data-dir"):
             prepare(shape, runtime.distribution, runtime.java)
         cluster = Cluster(runtime, shape, process_group=process_group)

@@ -10,6 +10,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,7 @@ from fairlane.kafka.broker import Runtime
 from fairlane.kafka.cluster import READY_TIMEOUT_S, STOP_GRACE_S, Cluster, start_cluster
 from fairlane.kafka.errors import AlreadyRunning
 from fairlane.kafka.guarded import guarded_group
+from fairlane.kafka.properties import Extras, Listener
 from fairlane.kafka.runtime import find_runtime
 from fairlane.topics.errors import UsageError
 
@@ -36,8 +38,11 @@ class EmbeddedKafka:
         name: keeps the data under this name in the user's state directory, and is seen by `fairlane kafka status`.
         data_dir: keeps the data there. With neither, the data is temporary.
         timeout_s: how long it may take to be ready.
+        listeners: further ones, each on a port of its own: `bootstrap_of` says where. None with a name.
+        properties: further server properties, for TLS, logins or an authorizer, say. None with a name.
 
     Raises:
+        UsageError: a name was given, and listeners or properties, which are not kept with it.
         EmbeddedKafkaError: from `start` and `with`; its subclasses in `fairlane.kafka.errors` say what is wrong.
     """
 
@@ -48,7 +53,13 @@ class EmbeddedKafka:
         name: str | None = None,
         data_dir: str | os.PathLike[str] | None = None,
         timeout_s: float = READY_TIMEOUT_S,
+        *,
+        listeners: Sequence[Listener] = (),
+        properties: Mapping[str, str] | None = None,
     ) -> None:
+        if name is not None and (listeners or properties):
+            raise UsageError(f"Kafka {name!r} cannot have listeners or properties of its own", "Leave out the name")
+        self._extras = Extras(tuple(listeners), dict(properties or {}))
         self._port = port
         self._brokers = brokers
         self._name = name
@@ -73,6 +84,10 @@ class EmbeddedKafka:
     def bootstrap(self) -> str:
         """`host:port` of the brokers, comma-separated: what `bootstrap.servers` takes."""
         return self.cluster.shape.bootstrap
+
+    def bootstrap_of(self, listener: str) -> str:
+        """`host:port` of the brokers at one of the further listeners, comma-separated."""
+        return self.cluster.shape.bootstrap_of(listener)
 
     def kill(self, broker_id: int) -> None:
         """Kill -9 of one broker (1, 2, …)."""
@@ -115,6 +130,7 @@ class EmbeddedKafka:
                 data_dir=directory,
                 process_group=group,
                 timeout_s=self._timeout_s,
+                extras=self._extras,
             )
         asked = service.Asked(self._name, self._port, self._brokers, self._data_dir)
         named, started = service.start(asked, lambda: runtime, process_group=group, timeout_s=self._timeout_s)

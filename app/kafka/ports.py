@@ -13,10 +13,15 @@ from fairlane.kafka.properties import HOST, Node
 from fairlane.topics.errors import UsageError
 
 
-def choose_nodes(brokers: int, port: int) -> tuple[Node, ...]:
-    """Ports for so many brokers: clients' ports from `port` on (0: any free ones), the controllers' any free ones.
+def choose_nodes(brokers: int, port: int, further: int = 0) -> tuple[Node, ...]:
+    """Ports for so many brokers: clients' ports from `port` on (0: any free ones), all others any free ones.
 
     Free means free now: whoever starts a broker there must be ready to be told that it is not.
+
+    Args:
+        brokers: how many.
+        port: of the first.
+        further: how many more ports each has for clients.
 
     Raises:
         PortTaken: one that was asked for is not free.
@@ -27,7 +32,10 @@ def choose_nodes(brokers: int, port: int) -> tuple[Node, ...]:
     # All are held until all are known, so that none is given out twice.
     with ExitStack() as held:
         ports = [_hold(held, port + index if port else 0) for index in range(brokers)]
-        return tuple(Node(index + 1, ports[index], _hold(held, 0)) for index in range(brokers))
+        return tuple(
+            Node(index + 1, ports[index], _hold(held, 0), tuple(_hold(held, 0) for _ in range(further)))
+            for index in range(brokers)
+        )
 
 
 def _hold(held: ExitStack, port: int) -> int:

@@ -6,9 +6,9 @@ Invariant: pure: the same cluster gives the same properties; a broker listens on
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 HOST: Final = "127.0.0.1"
 
@@ -37,24 +37,59 @@ _QUICK: Final = {
 
 @dataclass(frozen=True)
 class Node:
-    """One broker, which is a controller as well: its id, the port that clients use and the controllers' port."""
+    """One broker, which is a controller as well.
+
+    Attributes:
+        id: of the broker.
+        port: that clients use.
+        controller_port: that the controllers use.
+        ports: of the further listeners, in their order.
+    """
 
     id: int
     port: int
     controller_port: int
+    ports: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A further door of every broker, on a port of its own.
+
+    Attributes:
+        name: in capitals; the broker's properties of it begin with `listener.name.` and this name in small letters.
+        protocol: Kafka's word for what is spoken there.
+    """
+
+    name: str
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a cluster has beside what every one has: further listeners, and server properties of one's own."""
+
+    listeners: tuple[Listener, ...] = ()
+    properties: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ClusterShape:
-    """The brokers of a cluster and the directory that holds their data."""
+    """The brokers of a cluster, the directory that holds their data, and what is out of the ordinary about them."""
 
     nodes: tuple[Node, ...]
     data_dir: Path
+    extras: Extras = Extras()
 
     @property
     def bootstrap(self) -> str:
         """`host:port` of every broker, comma-separated."""
         return ",".join(f"{HOST}:{node.port}" for node in self.nodes)
+
+    def bootstrap_of(self, listener: str) -> str:
+        """`host:port` of every broker at a further listener, comma-separated."""
+        index = [each.name for each in self.extras.listeners].index(listener)
+        return ",".join(f"{HOST}:{node.ports[index]}" for node in self.nodes)
 
     def log_dir(self, node: Node) -> Path:
         """Where `node` keeps its partitions."""
@@ -75,14 +110,21 @@ def server_properties(shape: ClusterShape, node: Node) -> dict[str, str]:
     """
     factor, min_isr = (str(number) for number in replication(len(shape.nodes)))
     voters = ",".join(f"{other.id}@{HOST}:{other.controller_port}" for other in shape.nodes)
+    further = list(zip(shape.extras.listeners, node.ports, strict=True))
+    clients = [f"PLAINTEXT://{HOST}:{node.port}", *(f"{each.name}://{HOST}:{port}" for each, port in further)]
+    protocols = [
+        "PLAINTEXT:PLAINTEXT",
+        "CONTROLLER:PLAINTEXT",
+        *(f"{each.name}:{each.protocol}" for each, _ in further),
+    ]
     return {
         "process.roles": "broker,controller",
         "node.id": str(node.id),
         "controller.quorum.voters": voters,
-        "listeners": f"PLAINTEXT://{HOST}:{node.port},CONTROLLER://{HOST}:{node.controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{node.port}",
+        "listeners": ",".join([*clients, f"CONTROLLER://{HOST}:{node.controller_port}"]),
+        "advertised.listeners": ",".join(clients),
         "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listener.security.protocol.map": ",".join(protocols),
         "log.dirs": str(shape.log_dir(node)),
         "default.replication.factor": factor,
         "min.insync.replicas": min_isr,
@@ -92,6 +134,7 @@ def server_properties(shape: ClusterShape, node: Node) -> dict[str, str]:
         "share.coordinator.state.topic.replication.factor": factor,
         "share.coordinator.state.topic.min.isr": min_isr,
         **_QUICK,
+        **shape.extras.properties,
     }
 
 
