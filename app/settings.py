@@ -120,6 +120,10 @@ class Settings(BaseSettings):
             nowhere. The workers of a pool answer at this port and those that follow it.
         health_host: the address that it listens on.
         loop_blocked_s: how long an `async def` handler may hold up the event loop before the log names it, seconds.
+        monitor_store: the file in which `fairlane monitor serve` keeps what it read; "" is one of the queue's name in
+            the user's state folder.
+        monitor_keep_s: how long after its end a task stays in that file, seconds.
+        monitor_max_mib: how large the file may become, MiB; beyond that the tasks that ended first go.
         log_format: `text` or `json`.
         log_level: the least that is logged.
 
@@ -166,6 +170,9 @@ class Settings(BaseSettings):
     health_port: int | None = Field(None, ge=0, le=65_535)
     health_host: str = "127.0.0.1"
     loop_blocked_s: float = Field(1.0, gt=0)
+    monitor_store: str = ""
+    monitor_keep_s: float = Field(604_800.0, gt=0, allow_inf_nan=False)
+    monitor_max_mib: int = Field(2_048, ge=16)
     log_format: LogFormat = "text"
     log_level: str = "info"
 

@@ -11,6 +11,8 @@ from collections.abc import Collection
 
 from fairlane.topics.names import DEFAULT_WEIGHTS, Lane, QueueNames, Tier
 
+_UNKNOWN_TYPE = "unknown"
+
 FOREIGN_LEVEL = 0
 """The level that a foreign lane is shown with: only the workers' settings know the one that it has."""
 
@@ -35,3 +37,10 @@ def tiers_of(names: QueueNames, topics: Collection[str]) -> tuple[Tier, ...]:
     """The tiers among the topics, the shortest first."""
     own = re.compile(re.escape(names.queue) + r"\.retry-([1-9][0-9]*[smhd])")
     return tuple(sorted(Tier.parse(match[1]) for topic in topics if (match := own.fullmatch(topic))))
+
+
+def default_type_of(lane: Lane | None) -> str | None:
+    """The type of a lane's records that name none; only the workers' settings know that of a lane that was found."""
+    if lane is None or lane.level != FOREIGN_LEVEL:
+        return lane.default_type if lane else None
+    return lane.default_type or _UNKNOWN_TYPE

@@ -69,3 +69,14 @@ class LetterReplayed(FairlaneError):
             f"letter {self.letter} was replayed already, by {self.who} at {self.when}{more}. "
             "Say --again to replay it once more"
         )
+
+
+@dataclass(eq=False)
+class StoreBroken(FairlaneError):
+    """SQLite cannot go on with the file at `path`; `detail` is what it says."""
+
+    path: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"the store {self.path} is broken ({self.detail}). Delete it: it is filled again from Kafka"

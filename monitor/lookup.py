@@ -39,7 +39,6 @@ CLOCK_MARGIN_MS: Final = 300_000
 
 _ROUNDS: Final = 3
 _LAST_WORD_S: Final = 2.0
-_UNKNOWN_TYPE: Final = "unknown"
 
 
 def find_task(
@@ -258,7 +257,7 @@ class _Lookup:
                 record.headers,
                 lane=lane.topic if lane else None,
                 priority=lane.level if lane else 0,
-                default_type=_default_type(lane),
+                default_type=discovery.default_type_of(lane),
             )
         except MalformedRecord:
             return None
@@ -298,10 +297,3 @@ class _Lookup:
         if newest is not None and facts.said is None:
             replayed_ms = self._replayed_ms(newest.died_ms)
         return replace(facts, letter=newest, replayed_ms=replayed_ms)
-
-
-def _default_type(lane: Lane | None) -> str | None:
-    """Only the workers' settings know the default type of a foreign lane that was merely found."""
-    if lane is None or lane.level != discovery.FOREIGN_LEVEL:
-        return lane.default_type if lane else None
-    return lane.default_type or _UNKNOWN_TYPE

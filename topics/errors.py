@@ -27,7 +27,7 @@ CLI ends with. Nobody has to read a message to find out what happened.
     │   └── ResultTimeout
     ├── InvalidPayload              the payload of a task does not fit its handler
     ├── InvalidResult               what a handler returned is no JSON, or not what was expected
-    ├── ReadIncomplete, ReplayFailed  of the monitor (see fairlane.monitor.errors)
+    ├── ReadIncomplete, ReplayFailed, StoreBroken  of the monitor (see fairlane.monitor.errors)
     ├── MalformedRecord             a record that is no task; it goes to the DLQ with this reason
     ├── InvariantBroken             fairlane itself is wrong: a bug to report
     └── EmbeddedKafkaError          the local Kafka of `fairlane kafka` (see fairlane.kafka)

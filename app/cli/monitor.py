@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from fairlane.cli.monitor_serve import serve
 from fairlane.cli.options import JsonOption, PropertyOption, QueueOption, QueueUrlOption, TimeoutOption, queue_target
 from fairlane.cli.topics_view import console
 from fairlane.monitor.live import watch
@@ -20,6 +21,7 @@ from fairlane.monitor.snapshot import Watcher
 from fairlane.topics.clock import now_ms
 
 app = typer.Typer(name="monitor", help="Watch a queue.")
+app.command()(serve)
 
 
 @app.callback(invoke_without_command=True)
