@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Partition
 from fairlane.topics.denial import Denials, on_group, on_topic
-from fairlane.topics.offset_map import OffsetMap, decode
+from fairlane.topics.offset_map import OffsetMap, check_version, decode
 
 _logger = logging.getLogger("fairlane.reader")
 
@@ -98,6 +98,7 @@ class Positions:
 
         Raises:
             PositionsUnknown: Kafka did not answer in time, or `stopping` said so before.
+            MapTooNew: a newer fairlane committed a map that this one cannot read.
         """
         asked = [TopicPartition(*partition) for partition in partitions]
         if not asked:
@@ -152,6 +153,7 @@ class Positions:
 
     def _decide(self, partition: Partition, known: Known) -> Position:
         topic = partition[0]
+        check_version(f"{topic}/{partition[1]}", known.metadata)
         if known.committed < 0:
             lane = self._lanes.get(topic)
             start = known.end if lane is not None and lane.start == "latest" else known.low

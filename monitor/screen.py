@@ -16,7 +16,7 @@ from fairlane.monitor.held_back_view import held_back_lines
 from fairlane.monitor.section import Column, Section
 from fairlane.monitor.show import age, duration, seconds, visible
 from fairlane.monitor.stats import Stats, TopicStats, WorkerStats
-from fairlane.monitor.workers_view import pool_line
+from fairlane.monitor.workers_view import newer_lines, pool_line
 
 _BAR: Final = 10
 _ROWS_FIRST: Final = 3
@@ -49,6 +49,7 @@ def more_lines(stats: Stats) -> tuple[str, ...]:
         f"Failed: {stats.failed_tasks} ({_rate(rates.failed_per_s)}/s)",
         f"Retried: {stats.retried_attempts} ({_rate(rates.retried_per_s)}/s)",
         f"Enqueued: {_rate(rates.enqueued_per_s)}/s",
+        *newer_lines(stats),
         *(pool_line(pool) for pool in stats.pools),
         *held_back_lines(stats),
     )

@@ -23,7 +23,7 @@ from fairlane.monitor.taken import Taken, map_of
 from fairlane.topics.audit import decode_audit
 from fairlane.topics.connection import Connection
 from fairlane.topics.errors import MalformedRecord, QueueUnknown
-from fairlane.topics.events import decode_heartbeat
+from fairlane.topics.events import HEARTBEAT_GONE_MS, decode_heartbeat, is_newer
 from fairlane.topics.names import Lane, QueueNames, Tier
 from fairlane.topics.task import Origin
 
@@ -93,6 +93,8 @@ class Watcher:
         self._topics: dict[str, int] = {}
         self._topics_ms = -TOPICS_REFRESHED_MS
         self._roster = Roster()
+        self._newer: dict[str, int] = {}
+        """When a worker was last heard of whose heartbeats a newer fairlane writes, Unix ms."""
         self._replayed: set[tuple[str, int, int]] = set()
         self._backlog = Backlog()
         # Ends of partitions over the last ten seconds: how fast they grow is how fast tasks come.
@@ -182,6 +184,8 @@ class Watcher:
                 self._roster.forget(key)
             elif (beat := decode_heartbeat(value)) is not None:
                 self._roster.add(beat)
+            elif is_newer(value):
+                self._newer[key] = message.timestamp()[1]
 
     def _taken(
         self, committed: Mapping[Partition, Commit], ends: Mapping[Partition, int], running: Sequence[RunningStats]
@@ -268,6 +272,7 @@ class Watcher:
             avg_process_time_s=times.mean_ms / 1000,
             p95_process_time_s=times.p95_ms / 1000,
             worker_count=len(alive),
+            newer_workers=sum(1 for at_ms in self._newer.values() if now_ms - at_ms <= HEARTBEAT_GONE_MS),
             workers_known=len(roster.workers(now_ms)),
             utilisation=roster.utilisation(now_ms),
             slots=sum(beat.concurrency for beat in alive),

@@ -134,6 +134,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         retried_attempts: attempts that failed and were followed by another.
         dead_letters: letters in the DLQ that were not replayed; an estimate where `dlq.exact` is false.
         workers_known: alive, and lost in the last five minutes.
+        newer_workers: workers alive besides, of a newer fairlane whose heartbeats this one cannot read.
         held_back: partitions that a task holds back, the most held back first.
         queue: name of the queue.
         at_ms: when it was collected, Unix ms.
@@ -152,6 +153,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     retried_attempts: int = 0
     dead_letters: int = 0
     workers_known: int = 0
+    newer_workers: int = 0
     utilisation: float = 0.0
     slots: int = 0
     lag: int = 0

@@ -19,6 +19,7 @@ class _Workers(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
     worker_count: int
     workers_known: int
+    newer_workers: int
     workers: tuple[WorkerStats, ...]
     pools: tuple[PoolStats, ...]
     held_back: tuple[HeldBack, ...]
@@ -32,6 +33,7 @@ def workers_json(stats: Stats) -> bytes:
             at_ms=stats.at_ms,
             worker_count=stats.worker_count,
             workers_known=stats.workers_known,
+            newer_workers=stats.newer_workers,
             workers=stats.workers,
             pools=stats.pools,
             held_back=stats.held_back,
@@ -45,6 +47,7 @@ def workers_lines(stats: Stats) -> tuple[str, ...]:
         f"Workers: {stats.worker_count}/{stats.workers_known} active",
         f"Running Tasks: {stats.running_tasks} of {stats.slots}, {stats.utilisation:.0%} busy",
     ]
+    lines += newer_lines(stats)
     lines += [pool_line(pool) for pool in stats.pools]
     most = max((lane.partitions for lane in stats.lanes), default=0)
     if stats.worker_count > most:
@@ -54,6 +57,13 @@ def workers_lines(stats: Stats) -> tuple[str, ...]:
             f"only one worker reads each. `fairlane topics grow --queue {stats.queue}` makes more"
         )
     return (*lines, *held_back_lines(stats))
+
+
+def newer_lines(stats: Stats) -> tuple[str, ...]:
+    """That there are workers which cannot be read."""
+    if not stats.newer_workers:
+        return ()
+    return (f"Newer workers: {stats.newer_workers}, which this fairlane is too old to read and does not count",)
 
 
 def pool_line(pool: PoolStats) -> str:

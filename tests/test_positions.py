@@ -12,7 +12,7 @@ from worker_parts import config
 from fairlane.consumer import positions as finding
 from fairlane.consumer.positions import Position, Positions, PositionsUnknown, as_before
 from fairlane.topics.names import Lane
-from fairlane.topics.offset_map import OffsetMap, encode
+from fairlane.topics.offset_map import MapTooNew, OffsetMap, encode
 
 LANE = ("shop.p5", 0)
 
@@ -59,6 +59,11 @@ def test_a_lane_may_say_that_its_past_is_not_wanted() -> None:
 def test_metadata_of_somebody_else_or_damaged_is_ignored_and_said(caplog: pytest.LogCaptureFixture) -> None:
     assert find(7, "somebody else's") == Position(7, 100, None)
     assert "not fairlane's, or damaged" in caplog.text
+
+
+def test_a_map_of_a_newer_version_is_refused_rather_than_ignored() -> None:
+    with pytest.raises(MapTooNew, match=r"the offset map of .*/0 is of version 2"):
+        find(7, "fl2:AAAA")
 
 
 def test_a_map_that_speaks_of_offsets_past_the_end_is_not_trusted(caplog: pytest.LogCaptureFixture) -> None:

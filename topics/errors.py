@@ -9,7 +9,7 @@ CLI ends with. Nobody has to read a message to find out what happened.
     ├── KafkaUnreachable            no broker answered in time
     ├── KafkaRefused                a broker answered with an error that asking again does not mend
     │   └── RightMissing            an ACL is missing; it says which
-    ├── QueueError
+    ├── QueueError                  also MapTooNew (see fairlane.topics.offset_map)
     │   ├── QueueUnknown            the queue's topics do not exist
     │   ├── QueueBroken             they exist and would lose data
     │   └── KafkaTooOld             the cluster cannot carry a queue

@@ -36,6 +36,9 @@ Reason = Literal[
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Real = Annotated[float, msgspec.Meta(ge=0, le=2.0**63)]
 
+VERSION: Final = 1
+"""Of status events and heartbeats: `v`. What may change without another one, docs/wire.md says."""
+
 NO_RESULT: Final = msgspec.Raw(b"null")
 
 
@@ -47,7 +50,7 @@ class ErrorInfo(msgspec.Struct, frozen=True):
     traceback: str = ""
 
 
-class StatusEvent(msgspec.Struct, frozen=True, gc=False, tag_field="v", tag=1):
+class StatusEvent(msgspec.Struct, frozen=True, gc=False, tag_field="v", tag=VERSION):
     """The newest that is known of a task; key of the record is the task's id. Times are Unix ms, 0 is unknown."""
 
     id: str
@@ -120,7 +123,7 @@ class Pool(msgspec.Struct, frozen=True):
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker says of itself every second; key of the record is the worker. After five seconds it is gone."""
 
-    v: Whole = 1
+    v: Whole = VERSION
     worker: str
     host: str = ""
     pid: Whole = 0
@@ -148,11 +151,16 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     pool: Pool | None = None
 
 
+class _Versioned(msgspec.Struct):
+    v: int = 0
+
+
 HEARTBEAT_GONE_MS: Final = 5_000
 """A worker whose newest heartbeat is older than this is gone."""
 
 _status_decoder = msgspec.json.Decoder(StatusEvent)
 _heartbeat_decoder = msgspec.json.Decoder(Heartbeat)
+_version_decoder = msgspec.json.Decoder(_Versioned)
 _encoder = msgspec.json.Encoder()
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -172,10 +180,18 @@ def decode_status(value: bytes) -> StatusEvent | None:
         return None
 
 
+def is_newer(value: bytes) -> bool:
+    """Whether the bytes are an event, or a heartbeat, of a version that only a newer fairlane knows."""
+    try:
+        return _version_decoder.decode(value).v > VERSION
+    except UNREADABLE:
+        return False
+
+
 def decode_heartbeat(value: bytes) -> Heartbeat | None:
     """The heartbeat, or None where the bytes are no heartbeat of a version that is known."""
     try:
         beat = _heartbeat_decoder.decode(value)
     except UNREADABLE:
         return None
-    return beat if beat.v == 1 else None
+    return beat if beat.v == VERSION else None

@@ -51,6 +51,7 @@ EVENT: Final = (
 _BY_BOTH: Final = "producer, worker"
 
 TASK: Final = (
+    Header("fairlane-version", "`1`", "nobody", "version of these headers, 1 where it is missing; no other is read"),
     Header(
         "fairlane-priority", "number", _BY_BOTH, "level of its lane; read in a tier, in a lane the lane itself tells"
     ),

@@ -17,6 +17,7 @@ room for losses; in this code they take 2,000 bytes.
 from __future__ import annotations
 
 import base64
+import re
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,8 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import MappingProxyType
 from typing import Final
+
+from fairlane.topics.errors import QueueError
 
 MAX_UNFINISHED: Final = 1_000
 MAX_SPAN: Final = 20_000
@@ -35,8 +38,24 @@ losses, always fits."""
 
 NO_LOSSES: Final[Mapping[int, int]] = MappingProxyType({})
 
-_PREFIX: Final = "fl1:"
+VERSION: Final = 1
+_PREFIX: Final = f"fl{VERSION}:"
+_VERSIONED: Final = re.compile(r"fl([1-9][0-9]{0,5}):")
 _CLEAN: Final = 1
+
+
+@dataclass(eq=False)
+class MapTooNew(QueueError):
+    """A newer fairlane committed the map of `where`, a partition, and this one cannot read its `version`."""
+
+    where: str
+    version: int
+
+    def __str__(self) -> str:
+        return (
+            f"the offset map of {self.where} is of version {self.version}, written by a newer fairlane, and this one "
+            f"knows version {VERSION}: nothing was read, run or committed. Upgrade this worker"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +116,17 @@ def decode(watermark: int, text: str) -> OffsetMap | None:
         return _parse(watermark, data[4:])
     except (ValueError, IndexError):
         return None
+
+
+def check_version(where: str, text: str) -> None:
+    """Refuse a map that only a newer fairlane can read; any other text is for `decode` to judge.
+
+    Raises:
+        MapTooNew: what it calls finished is not known here: whoever read on would run all of it again.
+    """
+    found = _VERSIONED.match(text)
+    if found and int(found[1]) > VERSION:
+        raise MapTooNew(where, int(found[1]))
 
 
 def _checksum(watermark: int, body: bytes) -> int:

@@ -25,6 +25,9 @@ TRACEPARENT: Final = re.compile(
 )
 """W3C Trace Context, section 3.2.2; a later version may go on after a dash."""
 
+VERSION: Final = b"1"
+"""Of these headers. It is what a record has that does not name one, so none of ours does."""
+
 _PRIORITY: Final = ("fairlane-priority", "priority", 0)
 _ROWS: Final[Sequence[tuple[str, str, int]]] = NUMBERS
 _OF_NEW: Final = tuple(row for row in _ROWS if row[1] != "enqueued_ms")
@@ -69,6 +72,8 @@ def read(found: Mapping[str, bytes | None]) -> dict[str, Any]:
         MalformedRecord: a value is not of its header's form; the problem names the header.
     """
     fields: dict[str, Any] = {}
+    if "fairlane-version" in found:
+        _check_version(found["fairlane-version"])
     for name, field, least in (_PRIORITY, *NUMBERS):
         if name in found:
             fields[field] = number(found[name], name, least)
@@ -81,6 +86,15 @@ def read(found: Mapping[str, bytes | None]) -> dict[str, Any]:
     if "fairlane-reply-to" in found:
         fields["reply_to"] = _matching(_REPLY_TO, found, "fairlane-reply-to", "topic:partition")
     return fields
+
+
+def _check_version(raw: bytes | None) -> None:
+    if raw != VERSION:
+        shown = raw[:30] if raw else raw
+        raise MalformedRecord(
+            f"fairlane-version is {shown!r}, not {VERSION!r}: a newer fairlane wrote this record. "
+            "Upgrade the workers of the queue, then put it back with `fairlane dlq replay`"
+        )
 
 
 def _matching(pattern: re.Pattern[str], found: Mapping[str, bytes | None], name: str, form: str) -> str:
