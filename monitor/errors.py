@@ -31,11 +31,15 @@ class ReplayFailed(FairlaneError):
     asked: int
     code: str
     detail: str = ""
+    queue: str = ""
+    job: str = ""
 
     def __str__(self) -> str:
+        # A commit that nobody answered may have succeeded: the audit knows, and whoever goes on asks it first.
         return (
             f"{self.done} of {self.asked} letters were replayed, then Kafka refused: {self.code} ({self.detail}). "
-            "The others are untouched: run the same command again"
+            "The others are not lost, and nothing is sent twice: go on with "
+            f"`fairlane dlq replay --resume {self.job} --queue {self.queue}`"
         )
 
 
@@ -80,3 +84,60 @@ class StoreBroken(FairlaneError):
 
     def __str__(self) -> str:
         return f"the store {self.path} is broken ({self.detail}). Delete it: it is filled again from Kafka"
+
+
+@dataclass(eq=False)
+class AuditUnreadable(FairlaneError):
+    """A transaction that somebody holds open in `topic` hid what is behind it for `timeout_s` seconds."""
+
+    topic: str
+    timeout_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.topic} cannot be read to its end: a transaction has been open in it for more than "
+            f"{self.timeout_s:g} s, so which letters were replayed is not known. Nothing was done; try again when it "
+            "has ended (Kafka ends it after its transaction.timeout.ms), or allow more time with --timeout"
+        )
+
+
+@dataclass(eq=False)
+class JobUnknown(FairlaneError):
+    """The audit of `queue` has no job `job`."""
+
+    exit_code: ClassVar[int] = 5
+    queue: str
+    job: str
+
+    def __str__(self) -> str:
+        return f"queue {self.queue!r} has no job {self.job!r}. `fairlane audit --queue {self.queue}` lists them"
+
+
+@dataclass(eq=False)
+class LettersUnfit(FairlaneError):
+    """`count` of the letters cannot be sent as they would be; `problems` says of some which and why."""
+
+    count: int
+    problems: tuple[str, ...]
+
+    def __str__(self) -> str:
+        more = f"; and {self.count - len(self.problems)} more" if self.count > len(self.problems) else ""
+        return (
+            f"{self.count} of the letters would not do, and none was sent: {'; '.join(self.problems)}{more}. "
+            "Choose others or change the edit; --skip-unfit sends the rest"
+        )
+
+
+@dataclass(eq=False)
+class PurgeFailed(FairlaneError):
+    """Of the dead letters `done` were purged before Kafka refused; `code` is Kafka's name of the error."""
+
+    done: int
+    code: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.done} letters were purged, then Kafka refused: {self.code} ({self.detail}). "
+            "The others are untouched: run the same command again"
+        )

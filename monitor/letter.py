@@ -65,6 +65,11 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
         return trace_id_of(self.traceparent)
 
     @property
+    def error(self) -> str:
+        """`ErrorType: message`, as far as there are both."""
+        return f"{self.error_type}: {self.error_message}" if self.error_message else self.error_type
+
+    @property
     def place(self) -> str:
         """`topic/partition/offset`: its name, and the key of its audit records."""
         return self.record.place

@@ -1,40 +1,46 @@
-"""Puts dead letters back into the lanes they came from.
+"""Puts dead letters back into the lanes they came from: looks first, then sends, at a rate.
 
-Invariant: a letter's record in its lane and its record in the audit are of one transaction, and all replays of a queue
-share one transactional id: Kafka lets only the newest of them go on. So a letter is put back once, whoever asks at the
-same time, and a replay that dies in the middle blocks nobody longer than until the next.
+Invariant: what a dry run counts is what is sent, unless somebody else deals with a letter in between; each batch is
+one transaction (see letter_transactions), so a job that was stopped or killed has sent whole batches, and goes on
+behind them.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import islice
+from typing import Final, TypedDict
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException
+from typing_extensions import Unpack
 
 from fairlane.monitor import discovery
-from fairlane.monitor.dlq import replays
-from fairlane.monitor.errors import ReplayFailed
+from fairlane.monitor.audit_log import AuditFilter, read_audit
+from fairlane.monitor.dlq import dealt_with, oldest_first, stretch
+from fairlane.monitor.edit import Edit
+from fairlane.monitor.errors import LettersUnfit, ReplayFailed
 from fairlane.monitor.heartbeats import newest_beats, topics_read
-from fairlane.monitor.letter import Letter
+from fairlane.monitor.job_control import JobControl
+from fairlane.monitor.letter import Letter, letter_of
+from fairlane.monitor.letter_filter import LetterFilter
+from fairlane.monitor.letter_transactions import LetterTransactions, Outgoing
 from fairlane.monitor.offsets import Offsets
-from fairlane.monitor.scan import Partition, Scanner, reaching
+from fairlane.monitor.pace import Pace
+from fairlane.monitor.replay_job import Plan, Planned, ReplayJob, Selection, Validate
+from fairlane.monitor.scan import Scanner
 from fairlane.topics import tracing, wire
-from fairlane.topics.audit import REPLAY, AuditRecord, encode_audit
-from fairlane.topics.client_log import librdkafka_log
+from fairlane.topics.audit import REPLAY, AuditRecord
+from fairlane.topics.clock import now_ms
 from fairlane.topics.connection import Connection
-from fairlane.topics.denial import is_denial, missing, on_topic, on_transactions
-from fairlane.topics.errors import QueueUnknown, RightMissing
+from fairlane.topics.errors import QueueUnknown
 from fairlane.topics.names import Lane, QueueNames
-from fairlane.topics.routing import lane_for
 from fairlane.topics.task import Task
 
-_BATCH: Final = 500
-_TRANSACTION_TIMEOUT_MS: Final = 30_000
-_VISIBLE_S: Final = 5.0
-_MESSAGE_MAX_BYTES: Final = 64 * 1_048_576
+_NOTED: Final = 1_000
+_JOBS: Final = 10_000
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -47,88 +53,318 @@ class Replayed(msgspec.Struct, frozen=True):
     offset: int
 
 
-class Replays(msgspec.Struct, frozen=True):
-    """What was put back, in the order asked for, and what was not because somebody had done so before."""
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a job is.
 
-    done: tuple[Replayed, ...]
-    refused: tuple[AuditRecord, ...]
+    Attributes:
+        done: how many letters it has sent since it was started or resumed.
+        total: how many it will have sent at its end.
+        elapsed_s: since when, seconds.
+        newest: what the last batch sent.
+    """
+
+    done: int
+    total: int
+    elapsed_s: float
+    newest: tuple[Replayed, ...] = ()
 
 
-def replay_letters(
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a job.
+
+    Attributes:
+        job: its id.
+        ended: whether it is done; False where it was stopped and can be resumed.
+        count: how many letters were sent.
+        dealt: how many fitting ones were left out since they were dealt with before.
+        looping: how many since they had been put back too often.
+        unfit: how many since they would not do.
+        elapsed_s: how long it took, seconds.
+        done: the first that were sent.
+    """
+
+    job: str
+    ended: bool
+    count: int
+    dealt: int = 0
+    looping: int = 0
+    unfit: int = 0
+    elapsed_s: float = 0.0
+    done: tuple[Replayed, ...] = ()
+
+
+class How(TypedDict, total=False):
+    """How a replay is done: the fields of a `ReplayJob` of these names."""
+
+    edit: Edit | None
+    again: bool
+    loops: int
+    limit: int
+    skip_unfit: bool
+
+
+def new_job(
     connection: Connection,
     names: QueueNames,
-    letters: Sequence[Letter],
+    wanted: LetterFilter,
     *,
-    who: str,
-    now_ms: int,
-    again: bool = False,
-    lanes: Sequence[Lane] | None = None,
     timeout_s: float = 30,
-) -> Replays:
-    """Put letters back into their lanes, each once.
+    **how: Unpack[How],
+) -> ReplayJob:
+    """A job on the letters that there are now.
 
     Args:
         connection: to the cluster.
         names: of the queue.
-        letters: which, in the order in which they are to stand in their lanes.
-        who: for the audit.
-        now_ms: for the audit, Unix ms.
-        again: also those that were put back before.
-        lanes: the queue's lanes; those that are found by default.
+        wanted: which letters.
         timeout_s: how long one answer of Kafka's may take, seconds.
+        how: the other fields of a `ReplayJob`.
 
     Raises:
         QueueUnknown: there is no such queue.
-        ReplayFailed: Kafka refused in the middle; it says how many were put back before.
         KafkaUnreachable: no broker answered.
     """
     offsets = Offsets(connection, timeout_s=timeout_s)
     topics = offsets.topics(names)
-    if names.audit not in topics:
-        raise QueueUnknown(names.queue, names.audit, connection.bootstrap)
-    transactions = _Transactions(connection, names, timeout_s)
-    # Only from here on nobody else can be in the middle of a replay: what the audit says now stays true.
+    if names.dlq not in topics:
+        raise QueueUnknown(names.queue, names.dlq, connection.bootstrap)
+    ends = offsets.ends([(names.dlq, number) for number in range(topics[names.dlq])])
+    job = ReplayJob(
+        queue=names.queue,
+        filter=wanted,
+        ends={str(partition): end for (_, partition), end in sorted(ends.items())},
+        **how,
+    )
+    if job.again:
+        # To put letters back again means once more, unless the last time was not finished.
+        done = read_audit(connection, names, AuditFilter(action=REPLAY), limit=_JOBS, timeout_s=timeout_s)
+        ended = {record.job for record in done if record.phase == "ended"}
+        while job.id in ended:
+            job = msgspec.structs.replace(job, run=job.run + 1)
+    return job
+
+
+def plan_replay(
+    connection: Connection,
+    names: QueueNames,
+    job: ReplayJob,
+    *,
+    validate: Validate | None = None,
+    lanes: Sequence[Lane] | None = None,
+    shown: int = 10,
+    timeout_s: float = 30,
+) -> Plan:
+    """What a job would do now: a dry run, which writes nothing and disturbs nobody.
+
+    Args:
+        connection: to the cluster.
+        names: of the queue.
+        job: which.
+        validate: what the handlers would say of a payload; None where it is not known.
+        lanes: the queue's lanes; those that are found by default.
+        shown: how many of the letters to show.
+        timeout_s: how long reading a window of letters may take, seconds.
+
+    Raises:
+        QueueUnknown: there is no such queue.
+        KafkaUnreachable: no broker answered.
+    """
+    offsets = Offsets(connection, timeout_s=timeout_s)
     with Scanner(connection, timeout_s=timeout_s, group=names.group) as scanner:
-        before = {} if again else replays(scanner, names, topics)
-        if lanes is None:
-            beats = newest_beats(scanner, offsets, names, topics, now_ms)
-            lanes = discovery.lanes_of(names, topics, topics_read(beats))
-    todo = [letter for letter in letters if letter.place not in before]
-    done: list[Replayed] = []
-    for start in range(0, len(todo), _BATCH):
-        batch = todo[start : start + _BATCH]
-        into = [lane_of(letter, names, lanes) for letter in batch]
-        spans = [tracing.start_resend(_as_sent(letter), lane) for letter, lane in zip(batch, into, strict=True)]
+        topics = offsets.topics(names)
+        if names.dlq not in topics:
+            raise QueueUnknown(names.queue, names.dlq, connection.bootstrap)
+        dealt = dealt_with(scanner, names, topics, job.id)
+        found = lanes or _lanes(scanner, offsets, names, topics)
+        selection = Selection(job, names, found, dealt, validate, shown)
+        for _ in _chosen(scanner, offsets, names, selection, topics[names.dlq]):
+            pass
+    return selection.plan()
+
+
+def run_replay(
+    connection: Connection,
+    names: QueueNames,
+    job: ReplayJob,
+    *,
+    who: str,
+    via: str = "",
+    per_s: float | None = None,
+    control: JobControl | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    validate: Validate | None = None,
+    lanes: Sequence[Lane] | None = None,
+    timeout_s: float = 30,
+) -> Report:
+    """Put the letters of a job back, or the rest of them, the oldest first: each once, whoever runs it and how often.
+
+    Args:
+        connection: to the cluster.
+        names: of the queue.
+        job: which; one that was stopped or killed goes on.
+        who: for the audit.
+        via: where it was asked for, for the audit.
+        per_s: how many a second; None is as fast as Kafka takes them.
+        control: pauses and stops it.
+        on_progress: told after every transaction, and first before any, on this thread.
+        validate: what the handlers would say of a payload; None where it is not known.
+        lanes: the queue's lanes; those that are found by default.
+        timeout_s: how long one answer of Kafka's may take, seconds.
+
+    Raises:
+        QueueUnknown: there is no such queue, or it has no audit.
+        LettersUnfit: some would not do, and the job does not leave those out; nothing was sent.
+        ReplayFailed: Kafka refused in the middle; it says how many were put back before.
+        AuditUnreadable: which letters were dealt with is not to be seen now.
+        KafkaUnreachable: no broker answered.
+    """
+    control = control or JobControl()
+    offsets = Offsets(connection, timeout_s=timeout_s)
+    transactions = LetterTransactions(connection, names, timeout_s)
+    topics = transactions.topics
+    with Scanner(connection, timeout_s=timeout_s, group=names.group) as scanner:
+        # Only from here on nobody else can be in the middle of a replay: what the audit says now stays true.
+        dealt = transactions.dealt(scanner, job.id)
+        found = lanes or _lanes(scanner, offsets, names, topics)
+        dry = Selection(job, names, found, dealt, validate, 0)
+        for _ in _chosen(scanner, offsets, names, dry, topics[names.dlq]):
+            pass
+        plan = dry.plan()
+        if plan.unfit and not job.skip_unfit:
+            raise LettersUnfit(plan.unfit, plan.problems[:3])
+        runner = _Runner(names, transactions, job, plan, who, via, control, on_progress)
+        selection = Selection(job, names, found, dealt, validate, 0)
+        with closing(_chosen(scanner, offsets, names, selection, topics[names.dlq])) as chosen:
+            return runner.run(chosen, Pace(per_s))
+
+
+class _Runner:
+    """One run of a job, behind its dry run."""
+
+    def __init__(
+        self,
+        names: QueueNames,
+        transactions: LetterTransactions,
+        job: ReplayJob,
+        plan: Plan,
+        who: str,
+        via: str,
+        control: JobControl,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._names = names
+        self._transactions = transactions
+        self._job = job
+        self._plan = plan
+        self._who = who
+        self._via = via
+        self._control = control
+        self._on_progress = on_progress
+        self._done = 0
+        self._first: list[Replayed] = []
+
+    def run(self, chosen: Iterator[Planned], pace: Pace) -> Report:
+        started_s = time.monotonic()
+
+        def tell(newest: Sequence[Replayed] = ()) -> None:
+            elapsed_s = time.monotonic() - started_s
+            self._on_progress(
+                Progress(done=self._done, total=self._plan.count, elapsed_s=elapsed_s, newest=tuple(newest))
+            )
+
+        if self._plan.count:
+            with self._telling():
+                self._transactions.write((), [self._note("started", self._plan.count)])
+        tell()
+        ended = True
+        while batch := list(islice(chosen, pace.batch)):
+            if not self._control.go_on_after(pace.wait_s(time.monotonic())):
+                ended = False
+                break
+            pace.went(len(batch), time.monotonic())
+            sent = self._send(batch)
+            self._first += sent[: _NOTED - len(self._first)]
+            self._done += len(sent)
+            tell(sent)
+        if self._plan.count:
+            with self._telling():
+                self._transactions.write((), [self._note("ended" if ended else "stopped", self._done)])
+        self._transactions.await_visible()
+        plan = self._plan
+        return Report(
+            job=self._job.id, ended=ended, count=self._done, dealt=plan.dealt, looping=plan.looping, unfit=plan.unfit,
+            elapsed_s=time.monotonic() - started_s, done=tuple(self._first),
+        )  # fmt: skip
+
+    def _send(self, batch: Sequence[Planned]) -> list[Replayed]:
+        spans = [tracing.start_resend(_as_sent(planned.letter), planned.to) for planned in batch]
         try:
-            put_back = transactions.put_back(batch, into, who, now_ms)
-        except KafkaException as error:
-            refused: KafkaError = error.args[0]
-            detail = refused.str()
-            if is_denial(refused):
-                detail = transactions.denied(refused, into).advice
-            failed = ReplayFailed(len(done), len(todo), refused.name(), detail)
+            with self._telling():
+                places = self._transactions.write(
+                    [_outgoing(planned) for planned in batch], [self._audit(planned) for planned in batch]
+                )
+        except ReplayFailed as failed:
             for span in spans:
                 tracing.end_send(span, error=failed)
-            raise failed from error
-        for span, each in zip(spans, put_back, strict=True):
-            tracing.end_send(span, partition=each.partition, offset=each.offset)
-        done += put_back
-    offsets.await_visible(transactions.ends, _VISIBLE_S)
-    return Replays(tuple(done), tuple(before[letter.place] for letter in letters if letter.place in before))
+            raise
+        for span, (partition, offset) in zip(spans, places, strict=True):
+            tracing.end_send(span, partition=partition, offset=offset)
+        return [
+            Replayed(planned.letter.place, planned.letter.task_id, planned.to, *place)
+            for planned, place in zip(batch, places, strict=True)
+        ]
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except KafkaException as error:
+            refused: KafkaError = error.args[0]
+            detail = self._transactions.advice(refused)
+            raise ReplayFailed(
+                self._done, self._plan.count, refused.name(), detail, self._names.queue, self._job.id
+            ) from error
+
+    def _audit(self, planned: Planned) -> AuditRecord:
+        letter = planned.letter
+        return AuditRecord(
+            at_ms=now_ms(), who=self._who, via=self._via, action=REPLAY, letter=letter.place, task_id=letter.task_id,
+            to=planned.to, edited=planned.edited, job=self._job.id,
+        )  # fmt: skip
+
+    def _note(self, phase: str, count: int) -> AuditRecord:
+        """A record of the job itself, with all that resumes it."""
+        return AuditRecord(
+            at_ms=now_ms(), who=self._who, via=self._via, action=REPLAY, job=self._job.id, phase=phase,
+            filter=self._job.filter.to_json(), count=count, edited=self._job.edit is not None,
+            details=msgspec.to_builtins(self._job) if phase == "started" else {},
+        )  # fmt: skip
 
 
-def lane_of(letter: Letter, names: QueueNames, lanes: Sequence[Lane]) -> str:
-    """The lane that a letter came from: the one it names, else the one it was read from, else the one of its priority.
+def _chosen(
+    scanner: Scanner, offsets: Offsets, names: QueueNames, selection: Selection, partitions: int
+) -> Generator[Planned]:
+    """The letters of a job as they are to be sent, the oldest first."""
+    job = selection.job
+    starts, ends = stretch(offsets, names, job.filter, partitions)
+    ends = {each: min(end, job.ends.get(str(each[1]), 0)) for each, end in ends.items()}
+    with closing(oldest_first(scanner, starts, ends)) as records:
+        for record in records:
+            planned = selection.judge(letter_of(record))
+            if planned is not None:
+                yield planned
+            elif selection.full:
+                return
 
-    Only a lane of the queue will do: anybody may have written the header of a malformed record.
-    """
-    topics = {lane.topic for lane in lanes}
-    if letter.lane in topics:
-        return letter.lane
-    if letter.original is not None and letter.original.topic in topics:
-        return letter.original.topic
-    own = [lane for lane in lanes if names.owns(lane)] or lanes
-    return lane_for(letter.priority, own).topic
+
+def _outgoing(planned: Planned) -> Outgoing:
+    record = planned.letter.record
+    return Outgoing(planned.to, planned.value, record.key, wire.replay(record.headers))
+
+
+def _lanes(scanner: Scanner, offsets: Offsets, names: QueueNames, topics: dict[str, int]) -> tuple[Lane, ...]:
+    beats = newest_beats(scanner, offsets, names, topics, now_ms())
+    return discovery.lanes_of(names, topics, topics_read(beats))
 
 
 def _as_sent(letter: Letter) -> Task:
@@ -144,82 +380,3 @@ def _as_sent(letter: Letter) -> Task:
         key=letter.record.key,
         headers=tuple(letter.record.headers),
     )
-
-
-class _Transactions:
-    """The producer of replays: one transaction a batch."""
-
-    def __init__(self, connection: Connection, names: QueueNames, timeout_s: float) -> None:
-        self._connection = connection
-        self._names = names
-        self._timeout_s = timeout_s
-        self._denied = ""
-        self.ends: dict[Partition, int] = {}
-        """The end of each partition that was written to, as far as it is known."""
-        properties = connection.producer(
-            transactional_id=f"{names.group}-replay",
-            transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
-            retry_backoff_ms=10,
-            compression_type="lz4",
-            # How large a record may be is for the brokers to say: they have it in the DLQ already.
-            message_max_bytes=_MESSAGE_MAX_BYTES,
-        )
-        self._producer = Producer(properties, logger=librdkafka_log)
-        with reaching(connection, timeout_s, "replay", on_transactions(str(properties["transactional.id"]))):
-            self._call(self._producer.init_transactions)
-
-    def put_back(self, letters: Sequence[Letter], lanes: Sequence[str], who: str, now_ms: int) -> list[Replayed]:
-        """All of them, or none and a KafkaException."""
-        done: dict[int, Replayed] = {}
-        self._producer.begin_transaction()
-        try:
-            for number, (letter, lane) in enumerate(zip(letters, lanes, strict=True)):
-                self._produce(number, letter, lane, done)
-                audit = AuditRecord(
-                    at_ms=now_ms, who=who, action=REPLAY, letter=letter.place, task_id=letter.task_id, to=lane
-                )
-                self._producer.produce(self._names.audit, encode_audit(audit), audit.key, on_delivery=self._note)
-            self._call(self._producer.commit_transaction)
-        except KafkaException as error:
-            # After a fatal error (another replay took over) there is nothing of ours left to abort.
-            if not error.args[0].fatal():
-                self._call(self._producer.abort_transaction)
-            raise
-        return [done[number] for number in range(len(letters))]
-
-    def denied(self, error: KafkaError, lanes: Sequence[str]) -> RightMissing:
-        """The error for a batch that Kafka does not allow into these lanes."""
-        topic = self._denied or lanes[0]
-        asked = on_topic("Write", topic), on_transactions(f"{self._names.group}-replay")
-        return missing(error, "replay", self._connection, *asked)
-
-    def _note(self, error: KafkaError | None, message: Message) -> None:
-        # An error here makes the commit fail, which says it; but not of which topic it is.
-        if error is not None:
-            if is_denial(error) and not self._denied:
-                self._denied = message.topic() or ""
-        else:
-            partition = (message.topic() or "", message.partition() or 0)
-            self.ends[partition] = max(self.ends.get(partition, 0), (message.offset() or 0) + 1)
-
-    def _produce(self, number: int, letter: Letter, lane: str, done: dict[int, Replayed]) -> None:
-        def delivered(error: KafkaError | None, message: Message) -> None:
-            self._note(error, message)
-            if error is None:
-                done[number] = Replayed(
-                    letter.place, letter.task_id, lane, message.partition() or 0, message.offset() or 0
-                )
-
-        record = letter.record
-        headers: list[tuple[str, str | bytes | None]] = [*wire.replay(record.headers)]
-        self._producer.produce(lane, record.value, record.key, headers=headers, on_delivery=delivered)
-
-    def _call(self, call: Callable[[float], None]) -> None:
-        """The same call again as long as Kafka says that it may be."""
-        deadline = time.monotonic() + self._timeout_s
-        while True:
-            try:
-                return call(max(0.1, deadline - time.monotonic()))
-            except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() > deadline:
-                    raise

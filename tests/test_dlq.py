@@ -7,14 +7,16 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Producer
 from msgspec.structs import replace
-from written_queue import WrittenQueue, now_ms
+from written_queue import WrittenQueue
 
-from fairlane.monitor.dlq import LetterFilter, Listing, list_letters
+from fairlane.monitor.dlq import Dealt, Listing, list_letters
 from fairlane.monitor.errors import ReplayFailed
 from fairlane.monitor.letter import Letter
+from fairlane.monitor.letter_filter import LetterFilter
 from fairlane.monitor.record import Record
-from fairlane.monitor.replay import Replays, lane_of, replay_letters
-from fairlane.topics.audit import AuditRecord, decode_audit
+from fairlane.monitor.replay import Report, new_job, run_replay
+from fairlane.monitor.replay_job import lane_of
+from fairlane.topics.audit import decode_audit
 from fairlane.topics.connection import Connection
 from fairlane.topics.errors import QueueUnknown
 from fairlane.topics.events import ErrorInfo
@@ -41,8 +43,10 @@ def letters(written: WrittenQueue, wanted: LetterFilter = OPEN) -> list[Letter]:
     return [one.letter for one in listed(written, wanted).letters]
 
 
-def put_back(written: WrittenQueue, which: list[Letter], *, again: bool = False) -> Replays:
-    return replay_letters(written.connection, written.names, which, who="ada@host", now_ms=now_ms(), again=again)
+def put_back(written: WrittenQueue, which: list[Letter], *, again: bool = False) -> Report:
+    wanted = LetterFilter(places=frozenset(letter.place for letter in which))
+    job = new_job(written.connection, written.names, wanted, again=again)
+    return run_replay(written.connection, written.names, job, who="ada@host")
 
 
 def test_letters_are_listed_the_newest_first_with_what_killed_them(written: WrittenQueue) -> None:
@@ -125,9 +129,10 @@ def test_a_replay_is_in_the_audit_and_hides_its_letter(written: WrittenQueue) ->
     written.die(written.enqueue(written.task("b")))
     (letter,) = letters(written, LetterFilter(task_id="a"))
     put_back(written, [letter])
-    (record,) = written.everything(written.names.audit)
-    audit = decode_audit(record.value or b"")
-    assert record.key == letter.place.encode()
+    said = [(record.key, decode_audit(record.value or b"")) for record in written.everything(written.names.audit)]
+    assert [audit.phase for _, audit in said if audit] == ["started", "", "ended"]
+    key, audit = said[1]
+    assert key == letter.place.encode()
     assert audit is not None
     assert (audit.action, audit.who, audit.letter) == ("replay", "ada@host", letter.place)
     assert (audit.task_id, audit.to) == ("a", written.names.lane(3))
@@ -144,16 +149,16 @@ def test_a_letter_is_put_back_once_unless_it_is_asked_for_again(written: Written
     (letter,) = letters(written)
     assert len(put_back(written, [letter]).done) == 1
     refused = put_back(written, [letter])
-    assert (refused.done, [audit.letter for audit in refused.refused]) == ((), [letter.place])
+    assert (refused.done, refused.dealt) == ((), 1)
     assert len(put_back(written, [letter], again=True).done) == 1
     assert len(written.everything(written.names.lane(3))) == 3
 
 
-def test_many_letters_go_back_in_the_order_asked_for(written: WrittenQueue) -> None:
+def test_many_letters_go_back_in_the_order_in_which_they_died(written: WrittenQueue) -> None:
     places = [written.enqueue(written.task(f"t{number}", key=b"k"), partition=0) for number in range(7)]
     for place in places:
         written.die(place)
-    done = put_back(written, letters(written)[::-1])
+    done = put_back(written, letters(written))
     assert [one.task_id for one in done.done] == [f"t{number}" for number in range(7)]
     assert listed(written) == Listing((), False, 7)
 
@@ -165,12 +170,12 @@ def test_a_replay_that_another_one_took_over_from_puts_nothing_back(
     written.die(written.enqueue(written.task("a")))
     found = letters(written)
 
-    def overtaken(*_: object) -> dict[str, AuditRecord]:
+    def overtaken(*_: object) -> Dealt:
         other = Producer(written.connection.producer(transactional_id=f"fairlane-{written.names.queue}-replay"))
         other.init_transactions(10)
-        return {}
+        return Dealt()
 
-    monkeypatch.setattr("fairlane.monitor.replay.replays", overtaken)
+    monkeypatch.setattr("fairlane.monitor.letter_transactions.dealt_with", overtaken)
     with pytest.raises(ReplayFailed, match="0 of 1 letters were replayed"):
         put_back(written, found)
     assert len(letters(written)) == 1

@@ -20,12 +20,12 @@ from properties import thorough
 from typer.testing import CliRunner
 
 from fairlane.between import Between
-from fairlane.cli.dlq import _places
 from fairlane.cli.durations import parse_duration_s
+from fairlane.cli.letter_options import places
 from fairlane.cli.main import app
-from fairlane.cli.options import QueueTarget, parse_properties
+from fairlane.cli.options import parse_properties
 from fairlane.settings import Settings
-from fairlane.topics.connection import Connection, parse_queue_url
+from fairlane.topics.connection import parse_queue_url
 from fairlane.topics.errors import FairlaneError, UsageError
 from fairlane.topics.names import QueueNames, Tier
 
@@ -98,9 +98,8 @@ def test_any_text_is_a_tier_or_a_usage_error(text: str) -> None:
 @given(words | st.builds("{}/{}".format, words, words) | st.builds("shop.dlq/{}/{}".format, words, words))
 @example(f"1/{LONG}")
 def test_any_text_names_a_letter_or_is_a_usage_error(text: str) -> None:
-    target = QueueTarget(Connection("h:1"), QueueNames("shop"), Settings())
     try:
-        (place,) = _places(target, [text])
+        (place,) = places(QueueNames("shop"), [text])
     except UsageError:
         return
     assert place.startswith("shop.dlq/")
@@ -201,7 +200,11 @@ COMMANDS = [
     ["monitor", "--once"],
     ["dlq", "list"],
     ["dlq", "show"],
+    ["dlq", "groups"],
+    ["dlq", "replayed"],
     ["dlq", "replay"],
+    ["dlq", "purge"],
+    ["audit"],
     ["topics", "plan"],
     ["topics", "create"],
     ["topics", "check"],

@@ -12,9 +12,9 @@ from live_queue import live_queue, wait_until
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.pool import WorkerPool
 from fairlane.consumer.retry import RetryPolicy
-from fairlane.monitor.dlq import LetterFilter, list_letters
+from fairlane.monitor.letter_filter import LetterFilter
 from fairlane.monitor.lookup import find_task
-from fairlane.monitor.replay import replay_letters
+from fairlane.monitor.replay import new_job, run_replay
 from fairlane.monitor.snapshot import Watcher
 from fairlane.monitor.stats import Stats
 from fairlane.monitor.task_view import TaskView
@@ -120,8 +120,8 @@ def test_a_letter_put_back_runs_again(watched: Watched) -> None:
     (bad,) = watched.enqueue("bad")
     watched.pool.start()
     watched.becomes(bad, "failed")
-    (listed,) = list_letters(watched.connection, watched.names, LetterFilter(task_id=bad), limit=10).letters
     watched.broken = False
-    replay_letters(watched.connection, watched.names, [listed.letter], who="ada", now_ms=now_ms())
+    job = new_job(watched.connection, watched.names, LetterFilter(task_id=bad))
+    assert run_replay(watched.connection, watched.names, job, who="ada").count == 1
     done = watched.becomes(bad, "completed")
     assert (bytes(done.result), done.attempt) == (b'"mended"', 1)

@@ -6,23 +6,20 @@ Invariant: it only shows; text from letters goes through `visible` or `payload_t
 from __future__ import annotations
 
 import base64
-from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, TypeVar
 
 import msgspec
 import typer
 
 from fairlane.cli.topics_view import console, counted
+from fairlane.monitor.aftermath import Aftermath, counted_by_state
 from fairlane.monitor.dlq import Listed, Listing
 from fairlane.monitor.letter import Letter
-from fairlane.monitor.replay import Replays
+from fairlane.monitor.letter_groups import Group
 from fairlane.monitor.section import Column, Section
 from fairlane.monitor.show import age, json_text, moment, payload_text, visible
 from fairlane.topics.events import UNREADABLE
-
-_KINDS_SHOWN: Final = 5
-_SUMMARISED: Final = 20
 
 
 def print_listing(listing: Listing, now_ms: int) -> None:
@@ -45,7 +42,7 @@ def _section_of(letters: Sequence[Listed], now_ms: int) -> Section:
         (Column("Letter", right=False), lambda listed: _number(listed.letter)),
         (Column("Type", right=False, least=8), lambda listed: listed.letter.type),
         (Column("Reason", right=False), lambda listed: listed.letter.reason),
-        (Column("Error", right=False, least=24), lambda listed: _error(listed.letter)),
+        (Column("Error", right=False, least=24), lambda listed: listed.letter.error),
         (Column("Died"), lambda listed: f"{age(now_ms - listed.letter.died_ms)} ago"),
         (Column("Attempts", rank=1), lambda listed: str(listed.letter.attempt or "")),
         (Column("From", right=False, rank=3), lambda listed: _from(listed.letter)),
@@ -71,19 +68,15 @@ def _replayed_ago(listed: Listed, now_ms: int) -> str:
     return f"{age(now_ms - listed.replayed.at_ms)} ago" if listed.replayed else ""
 
 
-def _error(letter: Letter) -> str:
-    return f"{letter.error_type}: {letter.error_message}" if letter.error_message else letter.error_type
-
-
-def print_letter(listed: Listed, now_ms: int) -> None:
-    """One letter in full."""
+def print_letter(listed: Listed, now_ms: int, became: Aftermath | None = None) -> None:
+    """One letter in full, and what became of it."""
     letter = listed.letter
     facts = {
         "Letter": letter.place,
         "Task": letter.task_id,
         "Type": letter.type,
         "Reason": letter.reason,
-        "Error": _error(letter),
+        "Error": letter.error,
         "Attempts": f"{letter.attempt} of {letter.max_attempts}" if letter.max_attempts else str(letter.attempt or ""),
         "Replays": str(letter.replays or ""),
         "Died": _when(letter.died_ms, now_ms),
@@ -96,6 +89,8 @@ def print_letter(listed: Listed, now_ms: int) -> None:
     }
     if listed.replayed:
         facts["Replayed"] = f"{_when(listed.replayed.at_ms, now_ms)} by {listed.replayed.who} to {listed.replayed.to}"
+    if became:
+        facts["Now"] = _became(became, now_ms)
     for name, text in facts.items():
         if text:
             typer.echo(f"{name}: {visible(text)}")
@@ -106,6 +101,17 @@ def print_letter(listed: Listed, now_ms: int) -> None:
     _section("Headers", "\n".join(headers) or "(none)")
     if letter.traceback:
         _section("Traceback", visible(letter.traceback.rstrip(), lines=True))
+
+
+def _became(became: Aftermath, now_ms: int) -> str:
+    parts = [became.state]
+    if became.finished_ms:
+        parts.append(_when(became.finished_ms, now_ms))
+    if became.error:
+        parts.append(became.error)
+    if became.died_again:
+        parts.append(f"dead again: {became.died_again}")
+    return ", ".join(parts)
 
 
 def _worth(name: str) -> bool:
@@ -131,34 +137,71 @@ def _when(at_ms: int, now_ms: int) -> str:
     return f"{moment(at_ms)} ({age(now_ms - at_ms)} ago)" if at_ms else ""
 
 
-def summary(listing: Listing) -> str:
-    """How many letters of which types and reasons."""
-    kinds = Counter((listed.letter.type or "no type", listed.letter.reason or "-") for listed in listing.letters)
-    lines = [
-        f"{number:>7,}  {visible(kind)} ({visible(reason)})"
-        for (kind, reason), number in kinds.most_common(_KINDS_SHOWN)
+def print_groups(found: Sequence[Group], queue: str, now_ms: int) -> None:
+    """What letters died of, as a table."""
+    if not found:
+        typer.echo("No dead letters.")
+        return
+    columns: list[tuple[Column, Callable[[Group], str]]] = [
+        (Column("Letters"), lambda group: f"{group.count:,}"),
+        (Column("Type", right=False, least=8), lambda group: group.type),
+        (Column("Reason", right=False), lambda group: group.reason),
+        (Column("Error", right=False, least=24), lambda group: group.error),
+        (Column("Oldest", rank=2), lambda group: f"{age(now_ms - group.oldest_ms)} ago"),
+        (Column("Newest", rank=1), lambda group: f"{age(now_ms - group.newest_ms)} ago"),
+        (Column("Replays", rank=3), lambda group: str(group.replays or "")),
+        (Column("Group", right=False), lambda group: group.id),
     ]
-    if len(kinds) > _KINDS_SHOWN:
-        lines.append(f"{'…':>7}  and {len(kinds) - _KINDS_SHOWN} more kinds")
-    if listing.more:
-        lines.append("There are more than these: --limit takes more at once, or run the command again.")
-    return "\n".join(lines)
+    _print_table(columns, found)
+    total = sum(group.count for group in found)
+    typer.echo(f"{counted(total, 'letter')} in {counted(len(found), 'group')}.")
+    typer.echo(f"`fairlane dlq list --group {found[0].id} --queue {queue}` lists the first; so do replay and purge.")
 
 
-def print_replays(done: Replays, listing: Listing) -> None:
-    """What was put back."""
-    for one in done.done[:_SUMMARISED]:
-        typer.echo(
-            f"Replayed: {one.letter} to {visible(one.to)}/{one.partition}/{one.offset}, task {visible(one.task_id)}"
-        )
-    if len(done.done) > _SUMMARISED:
-        typer.echo(f"… and {len(done.done) - _SUMMARISED:,} more")
-    for audit in done.refused[:_SUMMARISED]:
-        typer.echo(f"Left out: {visible(audit.letter)}, replayed meanwhile by {visible(audit.who)}")
-    if len(done.done) != 1 or done.refused:
-        typer.echo(f"{counted(len(done.done), 'letter')} replayed.")
-    if listing.more:
-        typer.echo("There are more that fit: run the command again.")
+def print_aftermath(found: Sequence[Aftermath], limit: int, now_ms: int) -> None:
+    """What became of letters that were put back: how many, and the first, those that did not complete before others."""
+    if not found:
+        typer.echo("No letter that fits was replayed.")
+        return
+    columns: list[tuple[Column, Callable[[Aftermath], str]]] = [
+        (Column("Letter", right=False), lambda one: one.letter.partition("/")[2]),
+        (Column("Type", right=False, least=8), lambda one: one.type),
+        (Column("State", right=False), lambda one: one.state),
+        (Column("Error", right=False, least=16, rank=1), lambda one: one.error),
+        (Column("Died again", right=False, rank=2), lambda one: one.died_again.partition("/")[2]),
+        (Column("Replayed"), lambda one: f"{age(now_ms - one.replayed_ms)} ago"),
+        (Column("By", right=False, rank=4), lambda one: one.who),
+        (Column("Job", right=False, rank=3), lambda one: one.job),
+        (Column("Task", right=False, rank=5), lambda one: one.task_id),
+    ]
+    shown = sorted(found, key=lambda one: one.state == "completed")[:limit]
+    _print_table(columns, shown)
+    states = ", ".join(f"{number:,} {state}" for state, number in counted_by_state(found).items())
+    more = f", {len(shown):,} of them shown" if len(shown) < len(found) else ""
+    typer.echo(f"{counted(len(found), 'letter')} replayed: {states}{more}.")
+
+
+def aftermath_json(found: Sequence[Aftermath], limit: int) -> str:
+    """What became of letters that were put back."""
+    return _json({"count": len(found), "states": counted_by_state(found), "letters": found[:limit]})
+
+
+def plain_json(value: Any) -> str:
+    """A value of fairlane's own as JSON."""
+    return _json(value)
+
+
+_Row = TypeVar("_Row")
+
+
+def _print_table(columns: Sequence[tuple[Column, Callable[[_Row], str]]], rows: Sequence[_Row]) -> None:
+    out = console()
+    section = Section(
+        tuple(column for column, _ in columns),
+        tuple(tuple(visible(cell(row)) or "-" for _, cell in columns) for row in rows),
+    )
+    out.print(section.table(out.width))
+    typer.echo()
 
 
 def listing_json(listing: Listing) -> str:
@@ -166,8 +209,8 @@ def listing_json(listing: Listing) -> str:
     return _json({"letters": [_plain(one) for one in listing.letters], "more": listing.more, "hidden": listing.hidden})
 
 
-def letter_json(listed: Listed) -> str:
-    """One letter in full."""
+def letter_json(listed: Listed, became: Aftermath | None = None) -> str:
+    """One letter in full, and what became of it."""
     letter = listed.letter
     return _json(
         {
@@ -176,13 +219,9 @@ def letter_json(listed: Listed) -> str:
             **_payload(letter.payload),
             "headers": [[name, _text_or_base64(value)] for name, value in letter.record.headers],
             "traceback": letter.traceback,
+            "became": became,
         }
     )
-
-
-def replays_json(done: Replays) -> str:
-    """What was put back, and what was not."""
-    return _json(done)
 
 
 def _plain(listed: Listed) -> dict[str, Any]:
@@ -204,7 +243,15 @@ def _plain(listed: Listed) -> dict[str, Any]:
         "first_failed_ms": letter.first_failed_ms,
         "died_ms": letter.died_ms,
         "trace_id": letter.trace_id,
-        "replayed": {"at_ms": replayed.at_ms, "who": replayed.who, "to": replayed.to} if replayed else None,
+        "replayed": {
+            "at_ms": replayed.at_ms,
+            "who": replayed.who,
+            "to": replayed.to,
+            "job": replayed.job,
+            "edited": replayed.edited,
+        }
+        if replayed
+        else None,
     }
 
 

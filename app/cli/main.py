@@ -15,7 +15,8 @@ from typing import Annotated
 import typer
 
 import fairlane
-from fairlane.cli import dlq, enqueue, kafka, monitor, topics
+from fairlane.cli import dlq, dlq_replay, enqueue, kafka, monitor, topics
+from fairlane.cli.audit import audit
 from fairlane.cli.demo import demo
 from fairlane.cli.health import health
 from fairlane.cli.status import status
@@ -35,7 +36,10 @@ app = typer.Typer(
 app.add_typer(kafka.app)
 app.add_typer(topics.app)
 app.command(cls=enqueue.EnqueueCommand)(enqueue.enqueue)
+dlq.app.command()(dlq_replay.replay)
+dlq.app.command()(dlq_replay.purge)
 app.add_typer(dlq.app)
+app.command()(audit)
 app.command()(demo)
 app.command()(status)
 app.command()(worker)

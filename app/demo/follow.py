@@ -9,8 +9,9 @@ import time
 from collections.abc import Collection, Iterator
 from typing import Final, Self
 
-from fairlane.monitor.dlq import LetterFilter, list_letters
+from fairlane.monitor.dlq import list_letters
 from fairlane.monitor.letter import Letter
+from fairlane.monitor.letter_filter import LetterFilter
 from fairlane.monitor.record import headers_of
 from fairlane.monitor.scan import BEGINNING, Scanner
 from fairlane.monitor.snapshot import Watcher

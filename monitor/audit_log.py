@@ -1,0 +1,96 @@
+"""Reads who did what to a queue.
+
+Invariant: it only reads. What nobody can read is left out; a job is found by the record that it wrote before it did
+anything.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+from fairlane.monitor.errors import JobUnknown
+from fairlane.monitor.offsets import Offsets
+from fairlane.monitor.replay_job import ReplayJob
+from fairlane.monitor.scan import BEGINNING, Scanner
+from fairlane.topics.audit import AuditRecord, decode_audit
+from fairlane.topics.connection import Connection
+from fairlane.topics.errors import QueueUnknown
+from fairlane.topics.names import QueueNames
+
+
+class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which records: those that fit all that is said.
+
+    Attributes:
+        action: only of this action.
+        who: only of this one.
+        job: only of this job.
+        since_ms: only since then, Unix ms.
+        letters: those of single letters of a job too, not only those of the job.
+    """
+
+    action: str = ""
+    who: str = ""
+    job: str = ""
+    since_ms: int = 0
+    letters: bool = False
+
+    def fits(self, record: AuditRecord) -> bool:
+        """Whether the record is one of them."""
+        return (
+            (not self.action or record.action == self.action)
+            and (not self.who or record.who == self.who)
+            and (not self.job or record.job == self.job)
+            and record.at_ms >= self.since_ms
+            and (self.letters or not record.letter or not record.job)
+        )
+
+
+def read_audit(
+    connection: Connection, names: QueueNames, wanted: AuditFilter, *, limit: int, timeout_s: float = 30
+) -> tuple[AuditRecord, ...]:
+    """The newest records that fit, the newest first.
+
+    Args:
+        connection: to the cluster.
+        names: of the queue.
+        wanted: which.
+        limit: at most how many.
+        timeout_s: how long it may take, seconds.
+
+    Raises:
+        QueueUnknown: there is no such queue, or it has no audit.
+        ReadIncomplete: there was more to read than the time allowed.
+        KafkaUnreachable: no broker answered.
+    """
+    topics = Offsets(connection, timeout_s=timeout_s).topics(names)
+    if names.audit not in topics:
+        raise QueueUnknown(names.queue, names.audit, connection.bootstrap)
+    found: deque[AuditRecord] = deque(maxlen=limit)
+    with Scanner(connection, timeout_s=timeout_s, group=names.group) as scanner:
+        starts = {(names.audit, number): BEGINNING for number in range(topics[names.audit])}
+        for message in scanner.read(starts):
+            record = decode_audit(message.value() or b"")
+            if record is not None and wanted.fits(record):
+                found.appendleft(record)
+    return tuple(found)
+
+
+def replay_of(connection: Connection, names: QueueNames, job: str, *, timeout_s: float = 30) -> ReplayJob:
+    """The replay of that id, as it was started.
+
+    Raises:
+        JobUnknown: the audit has no such replay.
+        Others: as of `read_audit`.
+    """
+    for record in read_audit(connection, names, AuditFilter(job=job), limit=1_000, timeout_s=timeout_s):
+        if record.phase == "started":
+            try:
+                found = msgspec.convert(record.details, ReplayJob)
+            except msgspec.ValidationError:
+                continue
+            if found.id == job:
+                return found
+    raise JobUnknown(names.queue, job)
