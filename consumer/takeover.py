@@ -1,7 +1,8 @@
 """Take-over of the dead: free what a worker that was killed in mid transaction holds open.
 
 Invariant: only the id of a worker whose heartbeat is older than the session timeout is taken, by the clock of the
-brokers: one whose own clock is wrong, or whose handlers hold up its event loop, is not dead. The one that needs no such
+brokers: one whose own clock is wrong, or whose handlers hold up its event loop, is not dead, nor is anybody while no
+heartbeat at all can be written (heard_time.py). The one that needs no such
 wait is an earlier start of this worker, by the same name on the same host, whose process is gone. Initialising an id
 again aborts its open transaction at once (0.6 s) instead of after the broker's timeout and scan (9 to 15 s), during
 which read_committed readers would wait behind it. Taking the id of one that lives costs that worker all that it has
@@ -21,6 +22,7 @@ import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from fairlane.consumer.config import WorkerConfig
+from fairlane.consumer.heard_time import HeardTime
 from fairlane.consumer.transaction import transactional_properties
 from fairlane.topics import events
 from fairlane.topics.client_log import librdkafka_log
@@ -104,6 +106,7 @@ class TakeOver:
         """The newest of each worker."""
         self._earlier: dict[str, Heartbeat] = {}
         """The last of starts that another one of the same name came after, by their transactional id."""
+        self._time = HeardTime(STALE_MS)
         self._now_ms = 0
         """The newest time in the topic: ours are in it every second, and no two clocks are compared."""
         self._is_at_end = False
@@ -163,13 +166,13 @@ class TakeOver:
             return
         beat = events.decode_heartbeat(value) if value is not None else None
         if beat is not None:
-            appended_ms = message.timestamp()[1]
+            heard_ms = self._time.of(message.timestamp()[1])
             before = self._beats.get(beat.worker)
             if before is not None and before.transactional_id != beat.transactional_id and before.state != "stopped":
                 self._earlier[before.transactional_id] = before
             self._earlier.pop(beat.transactional_id, None)
-            self._beats[beat.worker] = msgspec.structs.replace(beat, at_ms=appended_ms)
-            self._now_ms = max(self._now_ms, appended_ms)
+            self._beats[beat.worker] = msgspec.structs.replace(beat, at_ms=heard_ms)
+            self._now_ms = max(self._now_ms, heard_ms)
 
     def _take(self, dead: Iterable[Heartbeat]) -> None:
         for beat in dead:

@@ -104,6 +104,11 @@ def appended(heartbeat: Heartbeat, at_ms: int) -> Message:
     return cast("Message", FakeMessage(0, events.encode(heartbeat), topic="shop.workers", timestamp_ms=at_ms))
 
 
+def seconds_of(worker: str, since_ms: int, until_ms: int) -> list[Message]:
+    """Its heartbeats of this time, one a second."""
+    return [appended(beat(worker), at_ms) for at_ms in range(since_ms + 1_000, until_ms + 1, 1_000)]
+
+
 class Bench:
     """A take-over on the test's own thread that ends nobody's transactions, and notes whose."""
 
@@ -140,13 +145,14 @@ def test_nobody_is_judged_before_all_heartbeats_were_read(bench: Bench) -> None:
     """A topic holds an hour of them: an old one of a worker that lives must not look like its last."""
     assert bench.follow(appended(beat("b"), NOW_MS - 60_000), appended(beat("a"), NOW_MS - 50_000)) == []
     assert bench.follow(appended(beat("b"), NOW_MS), END) == []
-    assert bench.follow(appended(beat("a"), NOW_MS + SILENT_MS)) == ["b"]
+    assert bench.follow(*seconds_of("a", NOW_MS, NOW_MS + SILENT_MS)) == ["b"]
 
 
 def test_silence_is_told_by_the_brokers_clock_whatever_the_workers_clocks_say(bench: Bench) -> None:
     fast, slow = beat("b", -3_600_000), beat("c", 3_600_000)
     assert bench.follow(appended(fast, NOW_MS), appended(slow, NOW_MS), appended(beat("a"), NOW_MS), END) == []
-    assert bench.follow(appended(slow, NOW_MS + 7_000), appended(beat("a"), NOW_MS + 7_000)) == ["b"]
+    until = seconds_of("a", NOW_MS, NOW_MS + SILENT_MS)
+    assert bench.follow(*until[:-1], appended(slow, NOW_MS + SILENT_MS), until[-1]) == ["b"]
 
 
 def test_a_worker_that_hears_nothing_of_itself_judges_nobody(bench: Bench) -> None:
@@ -155,13 +161,32 @@ def test_a_worker_that_hears_nothing_of_itself_judges_nobody(bench: Bench) -> No
     assert bench.follow() == []
 
 
+def test_an_outage_in_which_nobody_could_write_makes_nobody_look_dead(bench: Bench) -> None:
+    """The first heartbeat after it is of one worker; those of the others are a moment later."""
+    bench.follow(appended(beat("a"), NOW_MS), appended(beat("b"), NOW_MS), END)
+    assert bench.follow(appended(beat("a"), NOW_MS + 60_000)) == []
+    assert bench.follow(appended(beat("b"), NOW_MS + 60_300), appended(beat("a"), NOW_MS + 61_000)) == []
+
+
+def test_one_that_died_in_an_outage_is_taken_when_it_stays_silent_after_it(bench: Bench) -> None:
+    bench.follow(appended(beat("a"), NOW_MS), appended(beat("b"), NOW_MS), END)
+    after = seconds_of("a", NOW_MS + 59_000, NOW_MS + 67_000)
+    assert bench.follow(*after[:5]) == []
+    assert bench.follow(*after[5:]) == ["b"]
+
+
+def test_who_was_last_heard_before_nobody_ran_for_long_is_stale_and_no_outage(bench: Bench) -> None:
+    bench.follow(appended(beat("b"), NOW_MS), appended(beat("a"), NOW_MS + STALE_MS), END)
+    assert bench.follow(appended(beat("a"), NOW_MS + STALE_MS + SILENT_MS)) == []
+
+
 def test_an_id_of_somebody_elses_is_never_taken(bench: Bench) -> None:
     """Anybody may write a heartbeat: it must not end the transactions of another application."""
     bench.follow(appended(beat("b", transactional_id="payments-1"), NOW_MS), END)
-    bench.follow(appended(beat("a"), NOW_MS + SILENT_MS))
+    bench.follow(*seconds_of("a", NOW_MS, NOW_MS + SILENT_MS))
     assert bench.ended == []
     bench.follow(appended(beat("c"), NOW_MS + SILENT_MS))
-    bench.follow(appended(beat("a"), NOW_MS + 2 * SILENT_MS))
+    bench.follow(*seconds_of("a", NOW_MS + SILENT_MS, NOW_MS + 2 * SILENT_MS))
     assert bench.ended == ["fairlane-shop-c-1"]
 
 
@@ -202,7 +227,8 @@ def test_an_earlier_start_that_may_live_is_judged_by_its_silence_and_by_the_firs
     elsewhere = earlier("b", host="elsewhere")
     bench.follow(appended(elsewhere, NOW_MS), appended(beat("b"), NOW_MS), appended(beat("a"), NOW_MS), END)
     assert bench.ended == []
-    bench.follow(appended(beat("b"), NOW_MS + SILENT_MS), appended(beat("a"), NOW_MS + SILENT_MS))
+    until = seconds_of("a", NOW_MS, NOW_MS + SILENT_MS)
+    bench.follow(*until[:-1], appended(beat("b"), NOW_MS + SILENT_MS), until[-1])
     assert bench.ended == ["fairlane-shop-b-earlier-0"]
 
 

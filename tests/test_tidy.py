@@ -36,6 +36,7 @@ CORE = (
     "consumer/settle_records.py",
     "consumer/suspects.py",
     "consumer/head_of_line.py",
+    "consumer/heard_time.py",
     "consumer/aside.py",
     "consumer/linger.py",
     "consumer/adaptive.py",
