@@ -120,6 +120,15 @@ def test_a_rerun_is_put_down_to_what_was_done_to_its_worker_or_else_to_what_was_
     assert found.reruns == {cause: 1}
 
 
+def test_the_longest_stall_names_the_faults_that_were_not_mended_at_its_beginning_or_came_in_it() -> None:
+    faults = (
+        Fault("kill_leader", "1", 1.0, 10.1),
+        Fault("kill_worker", "w1", 9.0, 9.0),
+        Fault("hold", "1", 11.0, 19.0),
+    )
+    assert accounts(faults=faults).stalled_by == ["kill_leader", "hold"]
+
+
 def test_a_report_is_good_only_if_it_drained_and_nobody_failed() -> None:
     fine = accounts()
     assert Report(1, 1.0, fine, (), 1.0, ()).is_good

@@ -106,6 +106,7 @@ class Accounts(msgspec.Struct, frozen=True):
         runs: of handlers.
         reruns: runs of an attempt beyond its first, by cause.
         longest_stall_s: the longest time without a terminal event while there was load.
+        stalled_by: the faults that were not mended at its beginning, or came in it.
         latency_s: from acknowledgement to outcome of tasks that are quick: p50, p99 and max.
     """
 
@@ -121,6 +122,7 @@ class Accounts(msgspec.Struct, frozen=True):
     runs: int
     reruns: Mapping[str, int]
     longest_stall_s: float
+    stalled_by: Sequence[str]
     latency_s: Mapping[str, float]
 
     @property
@@ -152,6 +154,7 @@ def settle_accounts(evidence: Evidence, fails: Iterable[str], parent: str, child
     parents = Counter(event.id for event in finals if event.type == parent and event.state == "completed")
     dead = Counter(event.origin for event in finals if event.state in ("failed", "expired"))
     letters = Counter(evidence.letters)
+    since, until = _longest_stall(finals, evidence.loaded_until)
     causes = Counter(_causes(evidence.runs, evidence.faults))
     return Accounts(
         acknowledged=len(evidence.acknowledged),
@@ -171,7 +174,8 @@ def settle_accounts(evidence: Evidence, fails: Iterable[str], parent: str, child
         ),
         runs=len(evidence.runs),
         reruns=dict(causes.most_common()),
-        longest_stall_s=_longest_stall(finals, evidence.loaded_until),
+        longest_stall_s=round(until - since, 2),
+        stalled_by=[fault.kind for fault in evidence.faults if fault.at < until and fault.until >= since],
         latency_s=_latency(evidence.acknowledged, ended),
     )
 
@@ -204,10 +208,11 @@ def cause_of(before: Run, again: Run, faults: Sequence[Fault]) -> str:
     return "rebalance" if latest.kind in (*_WORKER_FAULTS, "add_partitions") else latest.kind
 
 
-def _longest_stall(finals: Sequence[Event], loaded_until: float) -> float:
+def _longest_stall(finals: Sequence[Event], loaded_until: float) -> tuple[float, float]:
+    """From when until when."""
     times = sorted(event.at for event in finals)
-    gaps = [later - earlier for earlier, later in pairwise(times) if earlier < loaded_until]
-    return round(max(gaps, default=0.0), 2)
+    gaps = [(earlier, later) for earlier, later in pairwise(times) if earlier < loaded_until]
+    return max(gaps, key=lambda gap: gap[1] - gap[0], default=(0.0, 0.0))
 
 
 def _latency(acknowledged: Sequence[Acknowledged], ended: Mapping[str, Sequence[Event]]) -> Mapping[str, float]:

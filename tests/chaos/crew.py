@@ -25,6 +25,8 @@ GRACE_S: Final = 5.0
 LEAVE_S: Final = 60.0
 """How long one that was told to leave may take: its grace, and what a broker that is away costs."""
 BEGUN: Final = "working on queue"
+UNSETTLED: Final = "could not settle everything"
+"""What a worker says, and ends with 1, that leaves while no broker takes its outcomes."""
 GRACE_EXCEEDED: Final = 6
 KAFKA_UNREACHABLE: Final = 3
 _LOG_TAIL: Final = 1_500
@@ -51,7 +53,8 @@ class Member:
         code = self.process.returncode
         if not self.has_begun:
             return code == KAFKA_UNREACHABLE or (self.left_at is not None and code in (0, -signal.SIGTERM))
-        return self.left_at is not None and code in (0, GRACE_EXCEEDED)
+        unsettled = code == 1 and UNSETTLED in self.log.read_text(errors="replace")
+        return self.left_at is not None and (code in (0, GRACE_EXCEEDED) or unsettled)
 
     @property
     def has_begun(self) -> bool:

@@ -36,8 +36,9 @@ PER_S: Final = 40.0
 PARTITIONS: Final = 4
 FIRST_OUTCOME_S: Final = 60.0
 SYNC_S: Final = 90.0
-DRAIN_S: Final = 150.0
-"""Nothing is left to do within this, once all is mended: the longest delays and retries take 20 s of it."""
+DRAIN_S: Final = 300.0
+"""Nothing is left to do within this, once all is mended: the longest delays and retries take 20 s of it, and
+what may have killed its worker twice runs alone."""
 T = TypeVar("T")
 
 
