@@ -229,4 +229,6 @@ class Session:
         return refused(f"read {topic}", error, self._connection, on_topic("Read", topic))
 
     def _on_error(self, error: KafkaError) -> None:
-        self.trouble = error.str()
+        # That all brokers are down says less than why one is, which may have been said before.
+        if error.code() != KafkaError._ALL_BROKERS_DOWN or not self.trouble:
+            self.trouble = error.str()

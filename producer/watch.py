@@ -18,6 +18,8 @@ from fairlane.topics.errors import FairlaneError
 from fairlane.topics.events import TERMINAL, StatusEvent
 
 REMEMBERED_BYTES: Final = 4 * 1024 * 1024
+ENTRY_BYTES: Final = 450
+"""What Python needs for an event besides its bytes: id, tuple, number, and a place in an ordered dictionary."""
 
 Answer = StatusEvent | FairlaneError | None
 
@@ -142,13 +144,13 @@ class Watch:
         if before is not None:
             if before[0] > offset:
                 return False
-            self._held_bytes -= len(before[1])
+            self._held_bytes -= len(before[1]) + ENTRY_BYTES
         self._remembered[task_id] = (offset, value)
         self._remembered.move_to_end(task_id)
-        self._held_bytes += len(value)
+        self._held_bytes += len(value) + ENTRY_BYTES
         while self._held_bytes > self._limit_bytes and len(self._remembered) > 1:
             _, (forgotten, dropped) = self._remembered.popitem(last=False)
-            self._held_bytes -= len(dropped)
+            self._held_bytes -= len(dropped) + ENTRY_BYTES
             if forgotten >= self.covered_from:
                 self.covered_from = forgotten + 1
                 # No time is known for the new beginning, so that nothing counts as covered until it is looked up.

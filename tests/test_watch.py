@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from concurrent.futures import Future
 
 import msgspec
@@ -28,7 +29,7 @@ class Followed(RuleBasedStateMachine):
     that was in the log when they asked, or of a newer one, and of a terminal one if that is what they wait for.
     """
 
-    @initialize(remembered=st.sampled_from([60, 300, 100_000]))
+    @initialize(remembered=st.sampled_from([60, 2_000, 100_000]))
     def begin(self, remembered: int) -> None:
         self.log: list[tuple[int, str, State, bytes]] = []
         self.end = 0
@@ -121,3 +122,14 @@ def test_who_gave_up_is_forgotten() -> None:
     waiter.future.cancel()
     watch.read(0, b"a", event("a", "completed", 0))
     assert [watch.is_awaited for _ in range(2)] == [False, False]
+
+
+def test_what_is_remembered_takes_no_more_memory_than_it_may() -> None:
+    watch, limit = Watch(0, 0, 0, remembered_bytes=1_000_000), 1_000_000
+    tracemalloc.start()
+    for number in range(5_000):
+        task_id = f"task-{number}"
+        watch.read(number, task_id.encode(), event(task_id, "completed", number))
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert 0.5 * limit < taken < 1.25 * limit

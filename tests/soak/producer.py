@@ -1,7 +1,7 @@
 """The producer of the soak, a process of its own: enqueues every kind of task at a steady rate until SIGTERM.
 
 Invariant: what it says in its file was acknowledged by Kafka, and it keeps nothing of it: whatever grows in this
-process is fairlane's doing.
+process is fairlane's doing. So many results come back to it that what it remembers of them is full early.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from soak import tasks
 ROUND_S: Final = 0.25
 
 _makers: tuple[tuple[int, Callable[[int], Call[Any]]], ...] = (
-    (8, lambda number: tasks.quick.call(number)),
+    (8, lambda number: tasks.quick.options(reply=True).call(number)),
     (4, lambda number: tasks.waiting.options(key=f"customer-{number % 100}").call(number)),
     (3, lambda number: tasks.blocking.call(number)),
     (2, lambda number: tasks.adaptive.options(expires_s=600).call(number)),

@@ -27,7 +27,7 @@ from soak.processes import children
 
 TESTS = Path(__file__).resolve().parent.parent
 WORKERS = 2
-STARTED_S = 30.0
+STARTED_S = 60.0
 
 
 @dataclass(frozen=True)
