@@ -64,7 +64,7 @@ class Member:
     @property
     def stands(self) -> bool:
         """It runs, and nothing has been done to it yet."""
-        return self.runs and not self.frozen and self.left_at is None
+        return self.runs and not (self.killed or self.frozen) and self.left_at is None
 
 
 @dataclass
