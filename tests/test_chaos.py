@@ -43,6 +43,7 @@ FINE = Evidence(
         Acknowledged(8.0, "c", "parent"),
     ),
     stored=(Stored(QUICK, "a"), Stored(DEAD, "b"), Stored(PARENT, "c"), Stored(CHILD, "c-child")),
+    waiting=(),
     events=EVENTS,
     letters=(DEAD,),
     runs=(ran(QUICK), ran(DEAD), ran(DEAD, attempt=2), ran(PARENT), ran(CHILD)),
@@ -91,6 +92,11 @@ def test_accounts_name_what_is_wrong_and_nothing_else(wrong: dict[str, Any], fie
     assert getattr(found, field) == names
     assert found.violations == names
     assert not Report(1, 1.0, found, (), 1.0, ()).is_good
+
+
+def test_what_the_workers_have_not_passed_is_unfinished_and_not_lost() -> None:
+    found = accounts(events=EVENTS[:1] + EVENTS[3:], waiting=(QUICK, PARENT))
+    assert (found.unfinished, found.lost) == (1, [DEAD])
 
 
 def test_what_ends_otherwise_than_its_type_says_is_counted_and_no_violation() -> None:

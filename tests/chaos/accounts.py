@@ -74,6 +74,7 @@ class Evidence(msgspec.Struct, frozen=True):
     Attributes:
         acknowledged: by producers' own files.
         stored: first records, in lanes and tiers.
+        waiting: origins with a record that the workers' group has not passed yet: none once the queue has drained.
         events: of the status topic, as they were seen.
         letters: origins of the dead letters.
         runs: by workers' own files.
@@ -83,6 +84,7 @@ class Evidence(msgspec.Struct, frozen=True):
 
     acknowledged: Sequence[Acknowledged]
     stored: Sequence[Stored]
+    waiting: Sequence[str]
     events: Sequence[Event]
     letters: Sequence[str]
     runs: Sequence[Run]
@@ -97,7 +99,8 @@ class Accounts(msgspec.Struct, frozen=True):
         acknowledged: tasks that producers were told are stored.
         stored: tasks that are stored: with those that were sent twice since nobody knew, and those that handlers sent.
         outcomes: terminal events by state.
-        lost: stored or acknowledged, and without a terminal event.
+        unfinished: without a terminal event, and not passed yet: the queue has not drained.
+        lost: stored or acknowledged, and passed without a terminal event.
         outcome_duplicates: with more than one.
         children_wrong: parents that completed, and have not exactly one child.
         letters_wrong: dead tasks without exactly one letter, and letters of tasks that are not dead.
@@ -113,6 +116,7 @@ class Accounts(msgspec.Struct, frozen=True):
     acknowledged: int
     stored: int
     outcomes: Mapping[str, int]
+    unfinished: int
     lost: Sequence[str]
     outcome_duplicates: Sequence[str]
     children_wrong: Sequence[str]
@@ -146,7 +150,9 @@ def settle_accounts(evidence: Evidence, fails: Iterable[str], parent: str, child
             ended[event.origin].append(event)
     ids = {each.origin: each.id for each in evidence.stored}
     stored_ids = Counter(ids.values())
-    lost = [origin for origin in ids if origin not in ended]
+    open_still = [origin for origin in ids if origin not in ended]
+    unfinished = set(open_still) & set(evidence.waiting)
+    lost = [origin for origin in open_still if origin not in unfinished]
     lost += [each.id for each in evidence.acknowledged if each.id not in stored_ids]
     finals = [found[0] for found in ended.values()]
     expected = {True: "failed", False: "completed"}
@@ -160,6 +166,7 @@ def settle_accounts(evidence: Evidence, fails: Iterable[str], parent: str, child
         acknowledged=len(evidence.acknowledged),
         stored=len(ids),
         outcomes=dict(Counter(event.state for event in finals)),
+        unfinished=len(unfinished),
         lost=lost,
         outcome_duplicates=[origin for origin, found in ended.items() if len(found) > 1],
         children_wrong=[each for each, count in parents.items() if stored_ids[each + child_suffix] != count],

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -108,14 +107,32 @@ class Follower:
         finally:
             consumer.close()
 
-    def stored(self) -> Iterator[Stored]:
-        """The records in which tasks were first enqueued, by producers or by outcomes."""
+    def stored(self) -> tuple[list[Stored], list[str]]:
+        """The records in which tasks were first enqueued, by producers or by outcomes; and the origins of those that
+        have a record at or behind what the workers' group has committed: with these it is not through.
+        """
+        first, waiting = [], []
         for topic in self.sources:
-            for message in self._records(topic):
+            found = self._records(topic)
+            committed = self._committed(topic)
+            for message in found:
                 headers = headers_of(message)
-                if "fairlane-origin" not in headers:
-                    task_id = (headers.get("ce_id") or b"").decode()
-                    yield Stored(f"{topic}/{message.partition()}/{message.offset()}", task_id)
+                place = f"{topic}/{message.partition()}/{message.offset()}"
+                origin = (headers.get("fairlane-origin") or b"").decode()
+                if not origin:
+                    first.append(Stored(place, (headers.get("ce_id") or b"").decode()))
+                if (message.offset() or 0) >= committed[message.partition() or 0]:
+                    waiting.append(origin or place)
+        return first, waiting
+
+    def _committed(self, topic: str) -> dict[int, int]:
+        consumer = self._consumer(self._names.group)
+        try:
+            numbers = consumer.list_topics(topic, timeout=_ASK_S).topics[topic].partitions
+            places = consumer.committed([TopicPartition(topic, number) for number in numbers], timeout=_ASK_S)
+            return {place.partition: max(place.offset, 0) for place in places}
+        finally:
+            consumer.close()
 
     def letters(self) -> list[str]:
         """The origins of the dead letters."""

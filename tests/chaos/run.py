@@ -105,9 +105,11 @@ def _account(
     if not drained:
         crew.failures.append(f"the queue did not drain within {DRAIN_S:g} s; left: {follower.lag()}")
     follower.read_to_end()
+    stored, waiting = follower.stored()
     evidence = Evidence(
         acknowledged=list(_lines(folder, "acks", Acknowledged)),
-        stored=list(follower.stored()),
+        stored=stored,
+        waiting=waiting,
         events=follower.events,
         letters=follower.letters(),
         runs=list(_lines(folder, "runs", Run)),
