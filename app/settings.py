@@ -27,6 +27,7 @@ from fairlane.between import Many, parse
 from fairlane.consumer.handlers import HeadOfLine
 from fairlane.consumer.head_of_line import RECORDS
 from fairlane.logs import LogFormat
+from fairlane.monitor.api.tokens import Tokens
 from fairlane.topics.connection import Connection, parse_queue_url
 from fairlane.topics.errors import UsageError
 from fairlane.topics.names import DEFAULT_TIERS, DEFAULT_WEIGHTS, Lane, QueueNames, Tier
@@ -124,6 +125,10 @@ class Settings(BaseSettings):
             the user's state folder.
         monitor_keep_s: how long after its end a task stays in that file, seconds.
         monitor_max_mib: how large the file may become, MiB; beyond that the tasks that ended first go.
+        monitor_host: the address that `fairlane monitor serve` listens on; another one than this machine's own asks for
+            tokens.
+        monitor_port: its port.
+        monitor_tokens: who may ask it: `NAME:ROLE:SECRET`, comma-separated, the role `viewer` or `operator`.
         log_format: `text` or `json`.
         log_level: the least that is logged.
 
@@ -173,6 +178,9 @@ class Settings(BaseSettings):
     monitor_store: str = ""
     monitor_keep_s: float = Field(604_800.0, gt=0, allow_inf_nan=False)
     monitor_max_mib: int = Field(2_048, ge=16)
+    monitor_host: str = "127.0.0.1"
+    monitor_port: int = Field(8_090, ge=0, le=65_535)
+    monitor_tokens: str = Field("", repr=False)
     log_format: LogFormat = "text"
     log_level: str = "info"
 
@@ -203,7 +211,7 @@ class Settings(BaseSettings):
     def model_post_init(self, context: Any, /) -> None:
         """Check what only can be checked together."""
         super().model_post_init(context)
-        _ = self.connection, self.queue
+        _ = self.connection, self.queue, Tokens(self.monitor_tokens)
 
     @property
     def queue(self) -> str:

@@ -141,3 +141,22 @@ class PurgeFailed(FairlaneError):
             f"{self.done} letters were purged, then Kafka refused: {self.code} ({self.detail}). "
             "The others are untouched: run the same command again"
         )
+
+
+class QuestionTooWide(FairlaneError):
+    """What was asked of the store took longer than `timeout_s` seconds."""
+
+    timeout_s: float
+
+    def __str__(self) -> str:
+        return f"the store did not answer within {self.timeout_s:g} s. Ask for less: a state, a type, or a shorter time"
+
+
+@dataclass(eq=False)
+class CursorInvalid(FairlaneError):
+    """A cursor that this monitor did not give."""
+
+    exit_code: ClassVar[int] = 2
+
+    def __str__(self) -> str:
+        return "the cursor is none of this monitor's. Leave it out to begin at the first page"

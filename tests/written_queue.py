@@ -81,6 +81,11 @@ class WrittenQueue:
         for future in self._admin.delete_topics(list(self.topics)).values():
             future.result(20)
 
+    def delete_topic(self, topic: str) -> None:
+        self._admin.delete_topics([topic])[topic].result(20)
+        self.topics = {name: config for name, config in self.topics.items() if name != topic}
+        wait_until(lambda: topic not in self._offsets.partitions(), "the topic is gone")
+
     def send(
         self, topic: str, value: bytes | None, key: bytes | None = None, headers: Headers = (), partition: int = -1
     ) -> Place:

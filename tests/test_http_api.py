@@ -1,0 +1,328 @@
+"""The monitor's HTTP API: what it says of a real queue, whom it lets in, and what its actions leave behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import schemathesis
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from live_queue import wait_until
+from msgspec import Raw
+from msgspec.structs import replace
+from schemathesis import GenerationMode
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+from served_queue import OPERATOR, VIEWER, ServedQueue, served_queue
+from written_queue import MINUTE, WrittenQueue, now_ms
+
+from fairlane.monitor.api.tokens import Tokens, is_loopback, require_tokens
+from fairlane.topics import wire
+from fairlane.topics.audit import decode_audit
+from fairlane.topics.errors import UsageError
+from fairlane.topics.events import ErrorInfo, Heartbeat, RunningTask, StatusEvent
+
+pytestmark = [pytest.mark.kafka, pytest.mark.http_api]
+
+API = "/api/v1"
+BAD = ErrorInfo("ValueError", "customers.csv: line 1 is no CSV", "Traceback …")
+
+
+def fill(written: WrittenQueue) -> None:
+    """One task of each kind: `waits`, `again`, `done`, `runs`, `dead` (with a letter)."""
+    names = written.names
+    waits = written.task("waits", type="report", priority=5)
+    written.send(names.lane(5), waits.payload, b"customer-7", wire.encode(waits))
+    again = written.read_back(written.enqueue(written.task("again")))
+    written.to_tier(replace(again, attempt=2), MINUTE)
+    written.say(StatusEvent("again", "email", "retrying", names.lane(3), 1, 5, now_ms(), error=BAD))
+    place = written.enqueue(written.task("done"))
+    done = StatusEvent("done", "email", "completed", names.lane(3), 1, 5, now_ms(), now_ms() - 5, now_ms(),
+                       topic=place[0], partition=place[1], offset=place[2], result=Raw(b'{"sent":1}'))  # fmt: skip
+    written.say(done)
+    topic, partition, offset = written.enqueue(written.task("runs"))
+    task = RunningTask("runs", "email", now_ms() - 900, f"{topic}/{partition}", offset)
+    written.beat(Heartbeat(worker="w1", at_ms=now_ms(), concurrency=4, running=1, running_tasks=(task,)))
+    dead = written.enqueue(written.task("dead"))
+    written.die(dead, "fatal", BAD)
+    written.say(StatusEvent("dead", "email", "failed", names.lane(3), 1, 5, now_ms(), now_ms(), now_ms(),
+                            topic=dead[0], partition=dead[1], offset=dead[2], reason="fatal", error=BAD))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def served(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedQueue]:
+    written = WrittenQueue(kafka, f"t-api-{now_ms()}")
+    try:
+        fill(written)
+        with served_queue(written, tmp_path_factory.mktemp("api")) as served:
+            yield served
+    finally:
+        written.delete()
+
+
+@pytest.fixture
+def viewer(served: ServedQueue) -> TestClient:
+    return served.client(VIEWER)
+
+
+@pytest.fixture
+def operator(served: ServedQueue) -> TestClient:
+    return served.client(OPERATOR)
+
+
+def get(client: TestClient, path: str, **parameters: Any) -> Any:
+    answer = client.get(API + path, params=parameters)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def ids(client: TestClient, **parameters: Any) -> set[str]:
+    return {task["id"] for task in get(client, "/tasks", **parameters)["tasks"]}
+
+
+def test_tasks_are_found_by_what_is_known_of_them(served: ServedQueue, viewer: TestClient) -> None:
+    names = served.written.names
+    assert ids(viewer) == {"waits", "again", "done", "runs", "dead"}
+    assert ids(viewer, state="failed") == {"dead"}
+    assert ids(viewer, state="pending") == {"waits"}
+    assert ids(viewer, state="running") == {"runs"}
+    assert ids(viewer, type="report") == {"waits"}
+    assert ids(viewer, lane=names.lane(5)) == {"waits"}
+    assert ids(viewer, key="customer-7") == {"waits"}
+    assert ids(viewer, id="done") == {"done"}
+    assert ids(viewer, error="CUSTOM csv") == {"again", "dead"}
+    assert ids(viewer, error="csv", state="failed") == {"dead"}
+    assert ids(viewer, error='" OR *') == set()
+    assert ids(viewer, until_ms=1_000) == set()
+
+
+def test_a_parameter_that_is_misspelt_is_refused(viewer: TestClient) -> None:
+    answer = viewer.get(f"{API}/tasks", params={"status": "failed"})
+    assert answer.status_code == 422
+    assert "there is no parameter 'status'; there are: cursor, error" in answer.json()["title"]
+
+
+def test_pages_follow_each_other_without_gap_or_repeat(viewer: TestClient) -> None:
+    seen: list[str] = []
+    cursor = ""
+    while True:
+        page = get(viewer, "/tasks", limit=2, cursor=cursor)
+        seen += [task["id"] for task in page["tasks"]]
+        if not (cursor := page["next"]):
+            break
+    assert len(seen) == 5 == len(set(seen))
+    answer = viewer.get(f"{API}/tasks", params={"cursor": "bm9uZQ"})
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+
+
+def test_a_task_has_its_history_and_its_content(served: ServedQueue, viewer: TestClient) -> None:
+    found = get(viewer, "/tasks/dead")
+    assert (found["task"]["state"], found["task"]["error_type"], len(found["letters"])) == ("failed", "ValueError", 1)
+    assert [attempt["state"] for attempt in found["attempts"]] == ["failed"]
+    assert found["letters"][0]["reason"] == "fatal"
+    content = get(viewer, "/tasks/dead/content")
+    assert (content["payload"], content["traceback"]) == ('{"to":"ada@example.org"}', "Traceback …")
+    assert get(viewer, "/tasks/done/content")["result"] == {"sent": 1}
+    answer = viewer.get(f"{API}/tasks/none/of/it")
+    assert (answer.status_code, answer.json()["title"]) == (404, "TaskUnknown")
+
+
+def test_the_queue_is_told_as_the_terminal_tells_it(served: ServedQueue, viewer: TestClient) -> None:
+    found = get(viewer, "/stats")
+    assert (found["stats"]["dead_letters"], found["stats"]["running_tasks"]) == (1, 1)
+    assert found["stored"]["states"] == {"completed": 1, "failed": 1, "pending": 2, "retrying": 1}
+    assert [lane["level"] for lane in get(viewer, "/lanes")["topics"]] == [5, 3]
+    assert [tier["delay_ms"] for tier in get(viewer, "/tiers")["topics"]] == [1_000, 60_000]
+    assert [worker["worker"] for worker in get(viewer, "/workers")["workers"]] == ["w1"]
+    assert sum(minute["n"] for minute in get(viewer, "/minutes")["minutes"]) == 2
+    assert get(viewer, "/store")["caught_up"]
+    assert get(viewer, "/dlq/groups")["groups"][0]["count"] == 1
+
+
+def test_live_data_comes_as_events(served: ServedQueue, viewer: TestClient) -> None:
+    with viewer.stream("GET", f"{API}/live", params={"for_s": 0.2}) as answer:
+        lines = list(answer.iter_lines())
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert lines[0] == "event: stats"
+    assert json.loads(lines[1].removeprefix("data: "))["queue"] == served.written.names.queue
+
+
+def operations(served: ServedQueue) -> list[tuple[str, str]]:
+    paths = served.app.openapi()["paths"]
+    return [(method.upper(), path) for path, methods in paths.items() for method in methods]
+
+
+def test_nothing_is_told_or_done_without_a_token(served: ServedQueue) -> None:
+    written = served.written
+    before = [
+        len(written.everything(topic)) for topic in (written.names.audit, written.names.dlq, written.names.lane(3))
+    ]
+    body = {"all": True, "count": 1}
+    for client in (served.client(), served.client("wrong-secret-wrong")):
+        for method, path in operations(served):
+            answer = client.request(method, path.format(task_id="dead", job_id="x", verb="stop"), json=body)
+            assert answer.status_code == 401, (method, path)
+            assert answer.headers["www-authenticate"] == "Bearer"
+    acts = [each for each in operations(served) if each[0] != "GET"]
+    assert len(acts) >= 4
+    for method, path in acts:
+        answer = served.client(VIEWER).request(method, path.format(job_id="x", verb="stop"), json=body)
+        assert answer.status_code == 403, (method, path)
+    after = [
+        len(written.everything(topic)) for topic in (written.names.audit, written.names.dlq, written.names.lane(3))
+    ]
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("ada:admin:a-long-enough-secret", "NAME:ROLE:SECRET"),  # no such role
+        ("ada:viewer:short", "16 characters"),
+        ("ada:viewer:a-long-enough-secret,bob:operator:a-long-enough-secret", "twice"),  # whose would it be?
+    ],
+)
+def test_tokens_that_are_none_are_refused_and_not_shown(text: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem) as refused:
+        Tokens(text)
+    assert "a-long-enough-secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1:80", "localhost:8090", "[::1]:8090", "::1"])
+def test_this_machine_is_known_by_its_addresses(host: str) -> None:
+    assert is_loopback(host)
+    require_tokens(Tokens(""), host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "example.org", "127.0.0.1.example.org", "localhost.example.org", ""])
+def test_elsewhere_it_listens_with_tokens_only(host: str) -> None:
+    assert not is_loopback(host)
+    with pytest.raises(UsageError, match="FAIRLANE_MONITOR_TOKENS"):
+        require_tokens(Tokens(""), host)
+
+
+@pytest.fixture
+def written(kafka: str, queue: str) -> Iterator[WrittenQueue]:
+    written = WrittenQueue(kafka, queue)
+    yield written
+    written.delete()
+
+
+def test_without_tokens_other_sites_pages_are_kept_out(written: WrittenQueue, tmp_path: Path) -> None:
+    with served_queue(written, tmp_path, tokens="") as served:
+        assert served.client().get(f"{API}/stats").status_code == 200
+        # A name of somebody else's that leads to this machine (DNS rebinding).
+        assert served.client(host="evil.example.org").get(f"{API}/stats").status_code == 403
+        for headers in ({"Origin": "https://evil.example.org"}, {"Sec-Fetch-Site": "cross-site"}):
+            answer = served.client().post(f"{API}/dlq/replay", json={"all": True}, headers=headers)
+            assert answer.status_code == 403
+
+
+def done(client: TestClient, job: dict[str, Any]) -> dict[str, Any]:
+    wait_until(lambda: get(client, f"/dlq/jobs/{job['id']}")["state"] not in ("running", "paused"), "the job is over")
+    found: dict[str, Any] = get(client, f"/dlq/jobs/{job['id']}")
+    return found
+
+
+def test_letters_are_planned_edited_replayed_and_purged_and_the_audit_says_by_whom(
+    written: WrittenQueue, tmp_path: Path
+) -> None:
+    for number in range(3):
+        written.die(written.enqueue(written.task(f"t{number}"), partition=number), "fatal", BAD)
+    written.die(written.enqueue(written.task("other", type="report")), "fatal", BAD)
+    with served_queue(written, tmp_path) as served:
+        operator = served.client(OPERATOR)
+        wanted = {"type": "email", "edit": {"kind": "merge", "text": '{"to":"eve@example.org"}'}}
+        assert operator.post(f"{API}/dlq/replay", json={}).status_code == 400
+        plan = operator.post(f"{API}/dlq/plan", json=wanted).json()
+        assert (plan["count"], plan["lanes"]) == (3, {written.names.lane(3): 3})
+        started = operator.post(f"{API}/dlq/replay", json=wanted)
+        assert started.status_code == 202, started.text
+        assert done(operator, started.json()) | {"id": ""} == {
+            "id": "", "action": "replay", "who": "ada", "state": "ended", "done": 3, "total": 3, "problem": "",
+        }  # fmt: skip
+        assert operator.post(f"{API}/dlq/purge", json={"type": "report", "count": 7}).status_code == 409
+        purged = operator.post(f"{API}/dlq/purge", json={"type": "report", "count": 1})
+        assert done(operator, purged.json())["state"] == "ended"
+        served.refresh()
+        assert get(operator, "/dlq/letters")["letters"] == []
+        every = get(operator, "/dlq/letters", every=True)["letters"]
+        assert {letter["task_id"]: letter["dealt"] for letter in every if letter["dealt"] == "replay"} == dict.fromkeys(
+            ("t0", "t1", "t2"), "replay"
+        )
+        assert ids(operator, state="pending") >= {"t0", "t1", "t2"}
+        assert "eve@example.org" in get(operator, "/tasks/t0/content")["payload"]
+    records = [decode_audit(record.value or b"") for record in written.everything(written.names.audit)]
+    said = [(record.action, record.who, record.via) for record in records if record is not None and record.letter]
+    assert sorted(said) == [("purge", "ada", "api")] + [("replay", "ada", "api")] * 3
+
+
+def test_a_queue_without_an_audit_is_not_acted_on(written: WrittenQueue, tmp_path: Path) -> None:
+    written.die(written.enqueue(written.task("t")), "fatal", BAD)
+    with served_queue(written, tmp_path) as served:
+        written.delete_topic(written.names.audit)
+        for path, body in (("/dlq/replay", {"all": True}), ("/dlq/purge", {"all": True, "count": 1})):
+            answer = served.client(OPERATOR).post(API + path, json=body)
+            assert answer.status_code == 409, answer.text
+            assert f"fairlane topics create --queue {written.names.queue}" in answer.text
+
+
+def test_what_it_serves_is_what_it_describes(served: ServedQueue) -> None:
+    """Schemathesis draws requests from the description, good and bad, and compares the answers with it."""
+    schema = schemathesis.openapi.from_asgi(f"{API}/openapi.json", served.app)
+    # Who may ask has a test of its own: here everybody has the token.
+    schema.raw_schema.pop("security")
+    schema.raw_schema["components"].pop("securitySchemes")
+    tried = set()
+    for found in schema.exclude(path_regex="/live$").get_all_operations():
+        assert isinstance(found, Ok), found
+        operation = found.ok()
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+
+            @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+            @given(case=operation.as_strategy(generation_mode=mode))
+            def holds(case: Any) -> None:
+                case.call_and_validate(
+                    headers={"Authorization": f"Bearer {OPERATOR}", "Host": "127.0.0.1"},
+                    # A description cannot say which cursors were given, nor that some letters have to be chosen.
+                    excluded_checks=[positive_data_acceptance],
+                )
+                tried.add(case.operation.label)
+
+            try:
+                holds()
+            except Unsatisfiable:
+                assert mode is GenerationMode.NEGATIVE, f"{operation.label} takes nothing"
+    assert len(tried) == len(operations(served)) - 1
+
+
+def test_the_command_serves_until_it_is_told_to_end(written: WrittenQueue, tmp_path: Path) -> None:
+    written.enqueue(written.task("t"))
+    url = f"kafka://{written.connection.bootstrap}/{written.names.queue}"
+    command = [sys.executable, "-m", "fairlane", "monitor", "serve", "--queue-url", url, "--store", f"{tmp_path}/s.db"]
+    refused = subprocess.run([*command, "--host", "0.0.0.0"], capture_output=True, text=True, timeout=60)
+    assert (refused.returncode, "FAIRLANE_MONITOR_TOKENS" in refused.stderr) == (2, True)
+    process = subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        base = process.stdout.readline().split()[-1]
+        with httpx2.Client(base_url=base, timeout=20) as client:
+            wait_until(lambda: client.get("/store").json()["caught_up"], "it has caught up")
+            assert [task["id"] for task in client.get("/tasks").json()["tasks"]] == ["t"]
+            with client.stream("GET", "/live") as answer:
+                assert next(answer.iter_lines()) == "event: stats"
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait(10)
+        process.stdout.close()
