@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Final
 
 from opentelemetry.trace import Span
 
@@ -17,6 +18,8 @@ from fairlane.topics import tracing
 
 _logger = logging.getLogger("fairlane.settler")
 
+_DENIED: Final = "TOPIC_AUTHORIZATION_FAILED"
+
 
 def refused(batch: Sequence[Settling], refusals: Sequence[Refusal]) -> None:
     """Kafka refused records of these outcomes, which are settled another way now."""
@@ -24,7 +27,10 @@ def refused(batch: Sequence[Settling], refusals: Sequence[Refusal]) -> None:
         each = batch[refusal.outcome]
         record = each.outcome.delivery
         at = {"offset": record.offset, "partition": str(record.assigned.key)}
-        _logger.warning("Kafka refused a record of a task on topic %s: %s", refusal.topic, refusal.code, extra=at)
+        detail = f": {refusal.detail}" if refusal.code == _DENIED else ""
+        _logger.warning(
+            "Kafka refused a record of a task on topic %s: %s%s", refusal.topic, refusal.code, detail, extra=at
+        )
         if is_lost_for_good(each):
             _logger.error("even the dead letter is too large for the DLQ: the record stays where it is", extra=at)
 
@@ -33,7 +39,7 @@ def stuck(error: Aborted, failures: int, queue: str) -> None:
     """A settlement was aborted so often in a row, and is tried again."""
     if error.refusals:
         refusal = error.refusals[0]
-        if refusal.code == "TOPIC_AUTHORIZATION_FAILED":
+        if refusal.code == _DENIED:
             _logger.error("nothing can be settled: %s. Work goes on when it has it", refusal.detail)
             return
         _logger.error(

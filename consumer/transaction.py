@@ -22,9 +22,9 @@ from fairlane.consumer.ledger import OffsetToCommit
 from fairlane.consumer.settle_meter import SettleMeter
 from fairlane.consumer.settle_records import Record
 from fairlane.consumer.settlement import TRANSACTION_TIMEOUT_S, Call, ErrorFlags, Next, Refusal, after
-from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
 from fairlane.topics.denial import is_denial, missing, on_group, on_topic, on_transactions
+from fairlane.topics.denied_writes import DeniedWrites
 from fairlane.topics.errors import RightMissing
 from fairlane.topics.rights import Right
 
@@ -125,7 +125,9 @@ class TransactionalProducer:
         self._group = group
         self._offset_topic = ""
         self._stopping = stopping
-        self._producer = Producer(transactional_properties(connection, transactional_id), logger=librdkafka_log)
+        self._denied_writes = DeniedWrites()
+        self._properties = transactional_properties(connection, transactional_id)
+        self._producer = Producer(self._properties, logger=self._denied_writes)
         self._meter = meter or SettleMeter()
         self._refusals: list[Refusal] = []
         self._late: list[Refusal] = []
@@ -169,6 +171,7 @@ class TransactionalProducer:
         """
         self._refusals.clear()
         self._late.clear()
+        self._denied_writes.topics.clear()
         self._began = time.monotonic()
         self._offset_topic = offsets[0].assigned.topic if offsets else ""
         try:
@@ -190,7 +193,12 @@ class TransactionalProducer:
             self._await_delivery()
             self._call(Call.COMMIT, partial(self._producer.commit_transaction, CALL_TIMEOUT_S))
         except _MustAbort as cause:
-            self._call(Call.ABORT, partial(self._producer.abort_transaction, CALL_TIMEOUT_S))
+            self._note_denied(records)
+            try:
+                self._call(Call.ABORT, partial(self._producer.abort_transaction, CALL_TIMEOUT_S))
+            except _NothingBegun:
+                # With another producer the same outcomes can be settled; given up, they would be run again for ever.
+                self._replace()
             raise Aborted(str(cause), tuple(self._refusals), tuple(self._late)) from None
         except (KafkaException, SystemError) as error:
             # Flush and poll raise a fatal error when they are the first to hear of it.
@@ -207,6 +215,9 @@ class TransactionalProducer:
         if self._lost:
             return
         self._caller.close()
+        self._drop_queued()
+
+    def _drop_queued(self) -> None:
         with contextlib.suppress(KafkaException, SystemError):
             self._producer.purge()
             self._producer.flush(1.0)
@@ -256,6 +267,21 @@ class TransactionalProducer:
         elif error.code() == KafkaError._MSG_TIMED_OUT:
             self._late.append(Refusal(index, topic, error.name(), error.str()))
 
+    def _note_denied(self, records: Sequence[tuple[int, Record]]) -> None:
+        """Refuse the records of topics that the transaction may not write to, of which there is no report."""
+        with contextlib.suppress(KafkaException, SystemError):
+            self._producer.poll(0)
+        for topic in self._denied_writes.topics - {refusal.topic for refusal in self._refusals}:
+            code = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+            for index in {index for index, record in records if record.topic == topic}:
+                self._delivered(index, topic, code, None)
+
+    def _replace(self) -> None:
+        """Go on with a new producer of the same id: its initialisation ends whatever the old one left."""
+        self._drop_queued()
+        self._producer = Producer(self._properties, logger=self._denied_writes)
+        self.init()
+
     def _denied(self, error: KafkaError, action: str, *asked: Right) -> RightMissing:
         """Which right is missing: of the kind that the error is about, whichever call it was."""
         rights = on_topic("Read", self._offset_topic), on_group("Read", self._group)
@@ -273,6 +299,8 @@ class TransactionalProducer:
                 raise ProducerGivenUp(f"{call.value}: the producer failed for good") from error
             except KafkaException as error:
                 found = flags(error)
+                if call is Call.ABORT and found.code == "INVALID_TXN_STATE" and self._denied_writes.topics:
+                    raise _NothingBegun from error
                 follows = after(call, found, open_s=time.monotonic() - self._began)
                 if follows is not Next.AGAIN:
                     _logger.log(
@@ -294,3 +322,7 @@ class TransactionalProducer:
 
 class _MustAbort(Exception):
     pass
+
+
+class _NothingBegun(Exception):
+    """Kafka let nothing into the transaction, so it knows of none to abort, which librdkafka takes for fatal."""

@@ -11,6 +11,7 @@ Sources: KIP-98 (fencing by transactional id), KIP-447.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -23,9 +24,9 @@ from fairlane.monitor.errors import AuditUnreadable
 from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.scan import Partition, Scanner, reaching
 from fairlane.topics.audit import AuditRecord, encode_audit
-from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
 from fairlane.topics.denial import is_denial, missing, on_topic, on_transactions
+from fairlane.topics.denied_writes import DeniedWrites
 from fairlane.topics.errors import QueueUnknown
 from fairlane.topics.headers import Headers
 from fairlane.topics.names import QueueNames
@@ -62,7 +63,7 @@ class LetterTransactions:
     def __init__(self, connection: Connection, names: QueueNames, timeout_s: float) -> None:
         self._connection = connection
         self._names = names
-        self._denied = ""
+        self._denied_writes = DeniedWrites()
         self._timeout_s = timeout_s
         self._offsets = Offsets(connection, timeout_s=timeout_s)
         self.topics = self._offsets.topics(names)
@@ -79,7 +80,7 @@ class LetterTransactions:
             # How large a record may be is for the brokers to say: they have it in the DLQ already.
             message_max_bytes=_MESSAGE_MAX_BYTES,
         )
-        self._producer = Producer(properties, logger=librdkafka_log)
+        self._producer = Producer(properties, logger=self._denied_writes)
         with reaching(connection, timeout_s, "replay", on_transactions(str(properties["transactional.id"]))):
             self._call(self._producer.init_transactions)
 
@@ -102,6 +103,7 @@ class LetterTransactions:
             Partition and offset of each record.
         """
         places: dict[int, tuple[int, int]] = {}
+        self._denied_writes.topics.clear()
         self._producer.begin_transaction()
         try:
             for number, record in enumerate(records):
@@ -112,7 +114,9 @@ class LetterTransactions:
         except KafkaException as error:
             # After a fatal error (somebody else took over) there is nothing of ours left to abort.
             if not error.args[0].fatal():
-                self._call(self._producer.abort_transaction)
+                # Of a transaction that Kafka let nothing into it knows nothing to abort: what counts is why.
+                with contextlib.suppress(KafkaException):
+                    self._call(self._producer.abort_transaction)
             raise
         return [places[number] for number in range(len(records))]
 
@@ -124,15 +128,15 @@ class LetterTransactions:
         """What to do about the error of a write: which right is missing, else what Kafka says."""
         if not is_denial(error):
             return error.str()
-        asked = on_topic("Write", self._denied or self._names.audit), on_transactions(f"{self._names.group}-replay")
+        with contextlib.suppress(KafkaException):
+            self._producer.poll(0)
+        topic = min(self._denied_writes.topics, default=self._names.audit)
+        asked = on_topic("Write", topic), on_transactions(f"{self._names.group}-replay")
         return missing(error, "replay", self._connection, *asked).advice
 
     def _note(self, error: KafkaError | None, message: Message) -> None:
-        # An error here makes the commit fail, which says it; but not of which topic it is.
-        if error is not None:
-            if is_denial(error) and not self._denied:
-                self._denied = message.topic() or ""
-        else:
+        # An error here makes the commit fail, which says it.
+        if error is None:
             partition = (message.topic() or "", message.partition() or 0)
             self._ends[partition] = max(self._ends.get(partition, 0), (message.offset() or 0) + 1)
 

@@ -22,7 +22,7 @@ from fairlane.producer.watch import Waiter, Watch
 from fairlane.topics.admin_client import refused
 from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.connection import Connection
-from fairlane.topics.denial import on_topic
+from fairlane.topics.denial import Denials, on_group, on_topic
 from fairlane.topics.errors import FairlaneError, QueueUnknown
 from fairlane.topics.names import QueueNames
 from fairlane.topics.partitioner import partition_of
@@ -52,6 +52,7 @@ class Session:
         self.trouble = ""
         self._names = names
         self._connection = connection
+        self._denials = Denials(connection, _log)
         config = connection.consumer(
             # Never joined: librdkafka asks where it is all the same, and the queue's own needs no right of its own.
             group_id=names.group,
@@ -119,7 +120,8 @@ class Session:
         key = (message.topic() or "", message.partition() or 0)
         watch = self._watches.get(key)
         if watch is None:
-            if error is not None:
+            group = on_group("Describe", self._names.group)
+            if error is not None and not self._denials.tell(error, "read results", group):
                 _log.debug("reading results: %s", error.str())
         elif error is None:
             self.trouble = ""
@@ -226,6 +228,8 @@ class Session:
     def _topic_error(self, topic: str, error: KafkaError) -> FairlaneError:
         if is_no_such_topic(error):
             return QueueUnknown(self._names.queue, topic, self._connection.bootstrap)
+        # Told, for who waits may hear it from the status topic all the same.
+        self._denials.tell(error, f"read {topic}", on_topic("Read", topic))
         return refused(f"read {topic}", error, self._connection, on_topic("Read", topic))
 
     def _on_error(self, error: KafkaError) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 from kafka_container import kafka_container
+from secured_kafka import SecuredKafka, secured_kafka
 
 from fairlane.kafka import EmbeddedKafka
 
@@ -40,6 +41,13 @@ def contained_kafka() -> Iterator[str]:
 def cluster_of_three() -> Iterator[EmbeddedKafka]:
     """Three brokers, replication 3, min.isr 2. A test may `kill(id)` and must `restart(id)`: it is shared."""
     with EmbeddedKafka(brokers=3) as kafka:
+        yield kafka
+
+
+@pytest.fixture(scope="session")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    """One broker that allows nobody anything, with doors for TLS, SCRAM and OAUTHBEARER."""
+    with secured_kafka(tmp_path_factory.mktemp("certificates")) as kafka:
         yield kafka
 
 

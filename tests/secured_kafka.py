@@ -21,6 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are in
 )
 from cryptography.hazmat.primitives import serialization
 
+from fairlane import Settings
 from fairlane.kafka import EmbeddedKafka
 from fairlane.kafka.properties import Listener
 from fairlane.topics.access import Access
@@ -52,7 +53,7 @@ class Authority:
         return str(path)
 
     def client(self, name: str, password: str = "") -> dict[str, str]:
-        """The properties of a client whose principal is `User:CN=name,…`; its key is encrypted if it has a password."""
+        """The properties of a client whose principal is `User:name`; its key is encrypted if it has a password."""
         leaf = self.ca.issue_cert(f"{name}@example.com", common_name=name)
         chain, key = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         chain.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
@@ -73,6 +74,7 @@ class Authority:
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": str(trust),
             "listener.name.tls.ssl.client.auth": "required",
+            "ssl.principal.mapping.rules": "RULE:^.*CN=([^,]+).*$/$1/,DEFAULT",
         }
 
 
@@ -138,6 +140,10 @@ class User:
     @property
     def connection(self) -> Connection:
         return Connection(self.bootstrap, self.properties)
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(kafka={"bootstrap.servers": self.bootstrap, **self.properties})
 
     def environ(self, queue: str) -> Mapping[str, Any]:
         """The environment of a command that this user types."""

@@ -156,7 +156,11 @@ def test_a_topic_that_kafka_hides_is_broken_and_says_which_right_is_missing() ->
     found = replace(without(as_declared(), "shop.p3"), forbidden=frozenset({"shop.p3"}))
     (difference,) = compare(TOPOLOGY, found)
     assert (difference.severity, difference.kind) == ("broken", "forbidden")
-    assert "--operation Describe --topic 'shop.' --resource-pattern-type prefixed" in difference.command
+    assert difference.command.endswith("--operation Describe --topic 'shop.p3'")
+    hidden = frozenset(spec.name for spec in TOPOLOGY.owned)
+    for each in compare(TOPOLOGY, Found({}, forbidden=hidden, principal="User:ann")):
+        given = "--add --allow-principal User:ann --operation Describe --topic 'shop.' --resource-pattern-type prefixed"
+        assert each.command.endswith(given)
 
 
 def test_a_foreign_lane_that_kafka_hides_is_named_in_the_right_that_shows_it() -> None:

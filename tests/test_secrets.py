@@ -110,6 +110,15 @@ def test_a_token_is_a_secret_from_the_moment_it_is_given() -> None:
     assert "token-of-ann" not in repr(source)
 
 
+def test_a_function_that_gives_no_token_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    def closed(_config: str) -> tuple[str, float]:
+        raise RuntimeError("the vault is closed")
+
+    with pytest.raises(RuntimeError):
+        TokenSource(closed)("")
+    assert caplog.messages == ["no token for Kafka: oauth_cb failed: RuntimeError: the vault is closed"]
+
+
 def test_a_function_for_tokens_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shop_login.py").write_text("def token(config):\n    return 'a-long-token', 5.0\n")
     monkeypatch.chdir(tmp_path)

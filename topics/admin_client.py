@@ -56,6 +56,7 @@ class Admin:
         self._complaints: list[KafkaError] = []
         properties = {**connection.admin(), "error_cb": self._complaints.append}
         self.bootstrap = str(properties["bootstrap.servers"])
+        self.principal = connection.principal
         try:
             self.client = AdminClient(properties, logger=librdkafka_log)
         except KafkaException as error:

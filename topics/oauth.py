@@ -9,13 +9,17 @@ Source: KIP-255; confluent-kafka's `oauth_cb`.
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fairlane.topics import secrets
 from fairlane.topics.errors import UsageError
+from fairlane.topics.secrets import redacted
+
+_log: Final = logging.getLogger("fairlane")
 
 
 class TokenSource:
@@ -36,7 +40,13 @@ class TokenSource:
         """A new token."""
         if isinstance(self._target, str):
             self._target = _load(self._target)
-        answer = self._target(config)
+        try:
+            answer = self._target(config)
+        except Exception as error:
+            # librdkafka says only that there is no token, and that after ten seconds.
+            text = redacted(f"{type(error).__name__}: {error}")
+            _log.error("no token for Kafka: oauth_cb failed: %s", text)
+            raise
         secrets.keep(answer[0])
         return answer
 

@@ -6,7 +6,8 @@ cannot work; whatever merely works less well is a `warning`. Every difference ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -15,6 +16,8 @@ from fairlane.topics.names import DEFAULT_PARTITIONS
 from fairlane.topics.topic_settings import HOP_HEADROOM_BYTES, Role, Setting, Severity, in_sync
 from fairlane.topics.topology import ONE_PARTITION, SAME_COUNT, TopicSpec, Topology
 
+_NAMED: Final = 3
+"""So many topics a command names one by one."""
 SIZE: Final = "max.message.bytes"
 
 
@@ -46,12 +49,14 @@ class Found:
         brokers: how many the cluster has.
         forbidden: topics that Kafka will not tell us of.
         bootstrap: where it was asked.
+        principal: who asked, as the broker knows it; "" where only the broker knows.
     """
 
     topics: Mapping[str, FoundTopic]
     brokers: int = 1
     forbidden: frozenset[str] = frozenset()
     bootstrap: str = "localhost:9092"
+    principal: str = ""
 
 
 def lane_partitions(topology: Topology, found: Found) -> int | None:
@@ -91,11 +96,12 @@ class _Judge:
     def _fairlane(self, verb: str, *options: str) -> str:
         return " ".join(("fairlane topics", verb, self.queue_option, *options))
 
-    def _right(self, operation: str, topic: str | None = None) -> str:
-        """The command that gives a right to one topic, or to all of the queue's own."""
-        name = f"--topic '{topic or self.wanted.names.queue + '.'}'"
-        pattern = () if topic else ("--resource-pattern-type prefixed",)
-        return self._kafka("acls", f"--add --allow-principal User:NAME --operation {operation}", name, *pattern)
+    def _right(self, operation: str, topics: Collection[str]) -> str:
+        """The command that gives a right to these topics; many of them are all that the queue has."""
+        given = f"--add --allow-principal {shlex.quote(self.found.principal or 'User:NAME')} --operation {operation}"
+        if len(topics) > _NAMED:
+            return self._kafka("acls", given, f"--topic '{self.wanted.names.queue}.' --resource-pattern-type prefixed")
+        return self._kafka("acls", given, *(f"--topic '{topic}'" for topic in topics))
 
     def _create(self) -> str:
         count = self.wanted.partitions
@@ -122,7 +128,8 @@ class _Judge:
 
     def _absent(self, spec: TopicSpec) -> Difference:
         if spec.name in self.found.forbidden:
-            acl = self._right("Describe", None if spec.owned else spec.name)
+            hidden = sorted(self.found.forbidden & {each.name for each in self.wanted.owned})
+            acl = self._right("Describe", hidden if spec.owned else [spec.name])
             why = "without the right to Describe it, nobody can tell whether it exists"
             return Difference(
                 "broken", "forbidden", spec.name, "the topic", "visible", "hidden from this user", why, acl
@@ -237,7 +244,7 @@ class _Judge:
         hidden = [s.name for s in self.wanted.owned if s.name in self.found.topics and not self._readable(s.name)]
         if not hidden:
             return []
-        command = self._right("DescribeConfigs")
+        command = self._right("DescribeConfigs", hidden)
         why = f"without the right to DescribeConfigs of {len(hidden)} topics, nobody can tell whether they lose tasks"
         found = "hidden from us"
         return [Difference("warning", "unreadable", hidden[0], "the configuration", "readable", found, why, command)]

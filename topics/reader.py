@@ -125,7 +125,8 @@ class TopicReader:
         present = sorted((declared & set(everything)) | set(topics_of_queue(topology.names, everything)))
         configs = self._configs(present, deadline)
         topics = {name: _found(name, everything[name].partitions, configs[name]) for name in present if name in configs}
-        return Found(topics, brokers, self._forbidden(declared - set(topics), deadline), self._admin.bootstrap)
+        forbidden = self._forbidden(declared - set(topics), deadline)
+        return Found(topics, brokers, forbidden, self._admin.bootstrap, self._admin.principal)
 
     def _has_group(self, queue: QueueNames, deadline: Deadline) -> bool:
         """Whether anybody has ever worked on the queue, as far as we may know.

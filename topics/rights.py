@@ -187,7 +187,6 @@ def _admin(its: _Topics) -> list[Right]:
         *its.on("Alter", [*its.lanes, *its.tiers], "topics grow"),
         *its.on("AlterConfigs", its.owned, "topics mend"),
         *its.on("Describe", its.foreign, "whether they exist"),
-        its.group("Delete", "topics delete"),
     ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from confluent_kafka import KafkaError
 
 from fairlane.cli import topics_view as view
 from fairlane.cli.acls import acls
@@ -23,10 +24,12 @@ from fairlane.cli.options import (
 )
 from fairlane.topics.admin import TopicAdmin
 from fairlane.topics.check import require_modern
+from fairlane.topics.denial import missing, on_topic
 from fairlane.topics.errors import QueueUnknown, RightMissing, UsageError
 from fairlane.topics.plan import Found, compare, resolve
 from fairlane.topics.reader import DEFAULT_TIMEOUT_S
 from fairlane.topics.reassignment import reassignment as plan_reassignment
+from fairlane.topics.rights import Operation
 from fairlane.topics.topology import Topology
 
 app = typer.Typer(name="topics", help="The Kafka topics of a queue.", no_args_is_help=True)
@@ -71,6 +74,11 @@ def _queue_option(target: QueueTarget, queue_url: str) -> str:
     return f"--queue-url kafka://{target.connection.bootstrap}/{target.names.queue}" if queue_url else ""
 
 
+def _missing(target: QueueTarget, operation: Operation, topic: str, action: str) -> RightMissing:
+    error = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    return missing(error, action, target.connection, on_topic(operation, topic))
+
+
 def _require_topics(target: QueueTarget, topology: Topology, found: Found) -> None:
     """End with one line, rather than with a table of seventeen, if there is nothing of the queue to be seen."""
     own = {spec.name for spec in topology.owned}
@@ -78,14 +86,8 @@ def _require_topics(target: QueueTarget, topology: Topology, found: Found) -> No
         return
     name, first = target.names.queue, topology.owned[0].name
     if own & found.forbidden:
-        code, action = "TOPIC_AUTHORIZATION_FAILED", f"show the topics of queue {name}, if they exist"
-        raise RightMissing(
-            code,
-            action=action,
-            operation="Describe",
-            resource="topic",
-            name=min(own & found.forbidden),
-            principal=target.connection.principal,
+        raise _missing(
+            target, "Describe", min(own & found.forbidden), f"show the topics of queue {name}, if they exist"
         )
     raise QueueUnknown(name, first, target.connection.bootstrap)
 
@@ -235,6 +237,9 @@ def mend(
     admin = _admin(target, timeout_s)
     found = admin.find(topology)
     _require_topics(target, topology, found)
+    hidden = [spec.name for spec in topology.owned if (there := found.topics.get(spec.name)) and there.config is None]
+    if hidden:
+        raise _missing(target, "AlterConfigs", hidden[0], f"show the settings of {hidden[0]}")
     differences = [
         difference
         for difference in compare(topology, found)

@@ -1,0 +1,380 @@
+"""Each right that a role is said to need is needed: without it an error names it, and once it is given work goes on.
+
+What do these tests do? They give somebody new all rights of a role on a broker that allows nothing else, take one away,
+let them do what it is for, read what they are told, and give it back. Of lanes and tiers one stands for all. One worker
+lives through all that a worker may lack; what it needs to start is looked at apart.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from live_queue import wait_until
+from secured_kafka import SecuredKafka, User
+from working_queue import WorkingQueue, working_queue
+
+from fairlane import Fairlane, RetryPolicy, context
+from fairlane.consumer.pool import WorkerPool
+from fairlane.topics.admin import TopicAdmin
+from fairlane.topics.check import check_queue
+from fairlane.topics.difference import grouped
+from fairlane.topics.errors import QueueBroken, RightMissing
+from fairlane.topics.names import QueueNames
+from fairlane.topics.rights import Right, Role, rights_of
+from fairlane.topics.task import Task
+from fairlane.topics.topology import Topology
+
+pytestmark = pytest.mark.kafka
+
+ONCE = RetryPolicy(max_attempts=1)
+SOON = RetryPolicy(max_attempts=2, base_s=1.0, jitter=0)
+
+
+@pytest.fixture(scope="module")
+def shop(secured: SecuredKafka) -> Iterator[WorkingQueue]:
+    with working_queue(secured.admin.bootstrap, partitions=1, name=f"t-{uuid.uuid4().hex[:8]}") as queue:
+        yield queue
+
+
+def declared(names: QueueNames) -> Topology:
+    return Topology.of(names, partitions=1)
+
+
+def named(names: QueueNames, which: str) -> str:
+    """`p3` is the queue's, `group` its group, `replay` the transactional id of replays."""
+    return {"group": names.group, "starts": f"{names.group}-", "replay": f"{names.group}-replay"}.get(
+        which, f"{names.queue}.{which}"
+    )
+
+
+def of(role: Role, names: QueueNames, operation: str, which: str) -> Right:
+    """One of the rights of a role."""
+    name = named(names, which)
+    (found,) = [r for r in rights_of(role, declared(names)) if (r.operation, r.name) == (operation, name)]
+    return found
+
+
+def somebody(secured: SecuredKafka, role: Role, names: QueueNames) -> User:
+    user = secured.user(role)
+    secured.give(user, rights_of(role, declared(names)))
+    return user
+
+
+def names_it(text: str, user: User, right: Right) -> bool:
+    """Whether a text says who lacks what, and what gives it."""
+    kind, name = right.resource, right.name
+    lacks = re.search(rf"{user.principal} has no right to {right.operation} {kind} {name}\S*\. ", text)
+    gives = f"kafka-acls.sh --add --allow-principal {user.principal} --operation {right.operation} --{kind} {name}"
+    return lacks is not None and gives in text
+
+
+def fairlane(user: User, queue: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fairlane", *arguments]
+    environ = {**os.environ, **user.environ(queue)}
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+
+# A worker.
+
+
+class Said(logging.Handler):
+    """What fairlane logs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+async def ok() -> str:
+    return "done"
+
+
+async def flaky() -> str:
+    if context().attempt == 1:
+        raise ValueError("once")
+    return "done"
+
+
+async def dead() -> None:
+    raise ValueError("always")
+
+
+async def sends() -> str:
+    context().emit(f"{context().task.lane.rpartition('.')[0]}.p1", b'{"type": "ok"}')
+    return "sent"
+
+
+@dataclass
+class Crew:
+    """A worker in this process, who it is to the broker, and what it logs."""
+
+    secured: SecuredKafka
+    queue: WorkingQueue
+    user: User
+    said: Said
+
+    def told(self, right: Right) -> bool:
+        return any(names_it(line, self.user, right) for line in self.said.lines)
+
+    def does(self, task_type: str, **fields: Any) -> Task:
+        task = self.queue.task(task_type, **fields)
+        self.queue.send(task)
+        return task
+
+
+@pytest.fixture(scope="module")
+def crew(secured: SecuredKafka, shop: WorkingQueue) -> Iterator[Crew]:
+    user = somebody(secured, "worker", shop.names)
+    said = Said()
+    logger = logging.getLogger("fairlane")
+    logger.addHandler(said)
+    config = replace(shop.config(keep_s=0.0, trim_period_s=0.3), connection=user.connection)
+    pool = WorkerPool(config)
+    pool.register_handler("ok", ok)
+    pool.register_handler("flaky", flaky, retry=SOON)
+    pool.register_handler("dead", dead, retry=ONCE)
+    pool.register_handler("sends", sends)
+    pool.register_handler("elsewhere", elsewhere)
+    try:
+        with pool:
+            yield Crew(secured, shop, user, said)
+    finally:
+        logger.removeHandler(said)
+
+
+@pytest.mark.parametrize(
+    ("operation", "which", "task_type", "ends"),
+    [
+        ("Read", "p3", "ok", "completed"),
+        ("Read", "retry-1s", "flaky", "completed"),
+        ("Read", "workers", "", ""),
+        ("Write", "p1", "sends", "completed"),
+        ("Write", "retry-1s", "flaky", "completed"),
+        ("Write", "dlq", "dead", "failed"),
+        ("Write", "status", "ok", "completed"),
+        ("Write", "workers", "", ""),
+        ("Write", "replies", "answers", "completed"),
+        ("Delete", "p3", "", ""),
+        ("Read", "group", "ok", "completed"),
+        ("Write", "starts", "ok", "completed"),
+    ],
+)
+def test_a_worker_says_what_it_lacks_and_goes_on_when_it_has_it(
+    crew: Crew, operation: str, which: str, task_type: str, ends: str
+) -> None:
+    before = crew.does("ok")
+    crew.queue.wait_event(before, "completed")
+    right = of("worker", crew.queue.names, operation, which)
+    crew.said.lines.clear()
+    crew.secured.take(crew.user, [right])
+    reply = {"reply_to": f"{crew.queue.names.replies}:0"} if task_type == "answers" else {}
+    task = crew.does("ok" if reply else task_type, **reply) if task_type else None
+    wait_until(lambda: crew.told(right), f"it says that it lacks {right}: {crew.said.lines}", timeout_s=20)
+    crew.secured.give(crew.user, [right])
+    if task is not None:
+        crew.queue.wait_event(task, ends, timeout_s=40)
+
+
+async def elsewhere() -> str:
+    context().emit("somebody-elses", b"{}")
+    return "sent"
+
+
+def test_a_handler_that_sends_to_where_it_may_not_is_dead_and_holds_up_nobody(crew: Crew) -> None:
+    """Kafka refuses the topic before anything of the transaction is there, and no report names the record."""
+    task, beside = crew.does("elsewhere"), crew.does("ok")
+    assert crew.queue.wait_event(beside, "completed").attempt == 1
+    died = crew.queue.wait_event(task, "failed")
+    assert (died.reason, died.attempt) == ("outbox_failed", 1)
+    assert died.error is not None
+    assert names_it(died.error.message, crew.user, Right("topic", "somebody-elses", "Write"))
+
+
+@pytest.mark.parametrize(("operation", "which"), [("Read", "group"), ("Write", "starts")])
+def test_a_worker_that_starts_without_a_right_begins_when_it_has_it(
+    secured: SecuredKafka, operation: str, which: str
+) -> None:
+    said = Said()
+    logging.getLogger("fairlane").addHandler(said)
+    try:
+        with working_queue(secured.admin.bootstrap, partitions=1) as queue:
+            user = somebody(secured, "worker", queue.names)
+            right = of("worker", queue.names, operation, which)
+            secured.take(user, [right])
+            pool = WorkerPool(replace(queue.config(), connection=user.connection))
+            pool.register_handler("ok", ok)
+            task = queue.task("ok")
+            queue.send(task)
+            with pool:
+                wait_until(lambda: any(names_it(line, user, right) for line in said.lines), f"it lacks {right}")
+                secured.give(user, [right])
+                queue.wait_event(task, "completed", timeout_s=40)
+    finally:
+        logging.getLogger("fairlane").removeHandler(said)
+
+
+@pytest.mark.parametrize(
+    ("operation", "which"), [("Describe", "control"), ("Describe", "audit"), ("DescribeConfigs", "p3")]
+)
+def test_a_worker_that_cannot_see_whether_its_queue_would_lose_data_says_what_it_lacks(
+    secured: SecuredKafka, shop: WorkingQueue, operation: str, which: str
+) -> None:
+    user, topology = somebody(secured, "worker", shop.names), Topology.of(shop.names, partitions=1)
+    right = of("worker", shop.names, operation, which)
+    secured.take(user, [right])
+    try:
+        said = " ".join(str(each) for each in grouped(check_queue(user.connection, topology)))
+    except QueueBroken as broken:
+        said = str(broken)
+    for part in (user.principal, f"--operation {operation}", f"--topic '{right.name}'"):
+        assert part in said, said
+    secured.give(user, [right])
+    assert check_queue(user.connection, topology) == ()
+
+
+# Who enqueues, and who looks and mends: the commands that people type.
+
+OK = ("enqueue", "--type", "ok", "--payload", "{}", "--log-level", "warning")
+
+
+@pytest.mark.parametrize(
+    ("role", "operation", "which", "command"),
+    [
+        ("producer", "Write", "p3", OK),
+        ("producer", "Write", "retry-1s", (*OK, "--delay", "1s")),
+        ("producer", "Describe", "group", (*OK, "--wait", "20s")),
+        ("monitor", "Read", "p3", ("monitor", "--once")),
+        ("monitor", "Read", "workers", ("workers",)),
+        ("monitor", "Read", "dlq", ("dlq", "list")),
+        ("monitor", "Read", "audit", ("dlq", "list")),
+        ("monitor", "Read", "status", ("status", "{task}")),
+        ("monitor", "Describe", "group", ("monitor", "--once")),
+        ("operator", "Write", "p3", ("dlq", "replay", "--all", "--again", "--yes")),
+        ("operator", "Write", "audit", ("dlq", "replay", "--all", "--again", "--yes")),
+        ("operator", "Write", "replay", ("dlq", "replay", "--all", "--again", "--yes")),
+        ("admin", "AlterConfigs", "dlq", ("topics", "mend", "--yes")),
+        ("admin", "Alter", "p3", ("topics", "grow", "--partitions", "2", "--yes")),
+    ],
+)
+def test_a_command_names_the_right_that_it_lacks_and_works_with_it(
+    crew: Crew, role: Role, operation: str, which: str, command: tuple[str, ...]
+) -> None:
+    names = crew.queue.names
+    if role == "operator":
+        crew.queue.wait_event(crew.does("dead"), "failed")
+    task = crew.does("ok")
+    crew.queue.wait_event(task, "completed")
+    typed = [word.replace("{task}", task.id) for word in command]
+    user = somebody(crew.secured, role, names)
+    right = of(role, names, operation, which)
+    crew.secured.take(user, [right])
+    if operation == "AlterConfigs":
+        TopicAdmin(crew.secured.admin, timeout_s=20).configure(right.name, {"retention.ms": "1000"})
+    lacking = fairlane(user, names.queue, *typed)
+    assert names_it(lacking.stdout + lacking.stderr, user, right), lacking
+    crew.secured.give(user, [right])
+    having = fairlane(user, names.queue, *typed)
+    assert having.returncode == 0, having
+    assert "has no right" not in having.stdout + having.stderr
+
+
+@pytest.mark.parametrize(("operation", "which"), [("Describe", "replies"), ("DescribeConfigs", "status")])
+def test_a_check_says_what_is_hidden_from_it(crew: Crew, operation: str, which: str) -> None:
+    user = somebody(crew.secured, "monitor", crew.queue.names)
+    right = of("monitor", crew.queue.names, operation, which)
+    crew.secured.take(user, [right])
+    said = fairlane(user, crew.queue.names.queue, "topics", "check", "--partitions", "1").stdout
+    given = f"--add --allow-principal {user.principal} --operation {operation} --topic '{right.name}'"
+    assert given in said
+
+
+@pytest.mark.parametrize(("operation", "verb"), [("Create", "create"), ("Delete", "delete")])
+def test_an_admin_that_may_not_make_or_delete_a_topic_is_told_so(
+    secured: SecuredKafka, operation: str, verb: str
+) -> None:
+    names = QueueNames(f"t-{uuid.uuid4().hex[:8]}")
+    user = somebody(secured, "admin", names)
+    admin, topology = TopicAdmin(user.connection, timeout_s=30), Topology.of(names, partitions=1)
+    right = of("admin", names, operation, "dlq")
+    does: dict[str, Callable[[], object]] = {
+        "create": lambda: admin.create(topology),
+        "delete": lambda: admin.delete(names),
+    }
+    if verb == "delete":
+        admin.create(topology)
+    # Delete shows the topic too, which Describe alone still does.
+    secured.give(user, [Right("topic", right.name, "Describe")])
+    secured.take(user, [right])
+    with pytest.raises(RightMissing) as caught:
+        does[verb]()
+    assert names_it(str(caught.value), user, right)
+    secured.give(user, [right])
+    does[verb]()
+    secured.give(user, rights_of("admin", topology))
+    admin.delete(names)
+
+
+def test_replies_that_may_not_be_read_are_told_and_results_come_all_the_same(crew: Crew) -> None:
+    user = somebody(crew.secured, "producer", crew.queue.names)
+    right = of("producer", crew.queue.names, "Read", "replies")
+    crew.secured.take(user, [right])
+    crew.said.lines.clear()
+    with Fairlane(crew.queue.names.queue, settings=user.settings) as app:
+        try:
+            said = str(app.enqueue("ok", reply=True).result(timeout_s=20))
+        except RightMissing as error:
+            said = str(error)
+    assert any(names_it(line, user, right) for line in [said, *crew.said.lines]), said
+
+
+def test_a_status_that_may_not_be_read_is_told_to_who_waits_for_it(crew: Crew) -> None:
+    user = somebody(crew.secured, "producer", crew.queue.names)
+    right = of("producer", crew.queue.names, "Read", "status")
+    task = crew.does("ok")
+    crew.queue.wait_event(task, "completed")
+    with Fairlane(crew.queue.names.queue, settings=user.settings) as app:
+        assert app.handle(task.id).result(timeout_s=20) == "done"
+    crew.secured.take(user, [right])
+    with Fairlane(crew.queue.names.queue, settings=user.settings) as app, pytest.raises(RightMissing) as caught:
+        app.handle(task.id).result(timeout_s=20)
+    assert names_it(str(caught.value), user, right)
+    missing = caught.value
+    assert (missing.operation, missing.resource, missing.name) == ("Read", "topic", right.name)
+    assert missing.principal == user.principal
+
+
+def test_who_may_write_nothing_is_told_so_at_once(crew: Crew) -> None:
+    """Not even the first question of an idempotent producer is answered then, and the answer names no topic."""
+    user = somebody(crew.secured, "monitor", crew.queue.names)
+    said = fairlane(user, crew.queue.names.queue, *OK, "--timeout", "10s")
+    assert names_it(said.stderr, user, Right("topic", f"{crew.queue.names.queue}.p3", "Write")), said
+
+
+def test_rights_are_given_by_the_command_itself_and_only_once(secured: SecuredKafka, shop: WorkingQueue) -> None:
+    user = secured.user("worker")
+    url = f"kafka://{secured.admin.bootstrap}/{shop.names.queue}"
+    command = [sys.executable, "-m", "fairlane", "topics", "acls", "--queue-url", url, "--worker", user.name, "--apply"]
+    count = len(rights_of("worker", declared(shop.names)))
+    for given in (count, 0):
+        done = subprocess.run([*command, "--yes"], capture_output=True, text=True, timeout=60, check=True)
+        assert done.stdout == f"Gave {given} rights; {count - given} were given already.\n"
+    assert check_queue(user.connection, declared(shop.names)) == ()
+
+
+def test_who_may_not_give_rights_is_told_which_right_that_takes(secured: SecuredKafka, shop: WorkingQueue) -> None:
+    user = somebody(secured, "admin", shop.names)
+    done = fairlane(user, shop.names.queue, "topics", "acls", "--worker", "ann", "--apply", "--yes")
+    assert f"{user.principal} has no right to Alter cluster kafka-cluster" in done.stderr
+    assert f"--allow-principal {user.principal} --operation Alter --cluster " in done.stderr
