@@ -370,7 +370,8 @@ def test_rights_are_given_by_the_command_itself_and_only_once(secured: SecuredKa
     for given in (count, 0):
         done = subprocess.run([*command, "--yes"], capture_output=True, text=True, timeout=60, check=True)
         assert done.stdout == f"Gave {given} rights; {count - given} were given already.\n"
-    assert check_queue(user.connection, declared(shop.names)) == ()
+    # It may have more partitions by now; nothing of it is hidden.
+    assert {each.kind for each in check_queue(user.connection, declared(shop.names))} <= {"partitions"}
 
 
 def test_who_may_not_give_rights_is_told_which_right_that_takes(secured: SecuredKafka, shop: WorkingQueue) -> None:

@@ -60,8 +60,7 @@ def by_token(kafka: SecuredKafka, folder: Path) -> tuple[str, dict[str, Any]]:
     name = f"all-{uuid.uuid4().hex[:6]}"
     login = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "OAUTHBEARER"}
     login |= {"bootstrap.servers": kafka.at("OAUTH")}
-    # Short-lived: librdkafka asks for the next one long before a test ends.
-    return f"User:{name}", {**login, "oauth_cb": lambda _config: token(name, 5.0)}
+    return f"User:{name}", {**login, "oauth_cb": lambda _config: token(name)}
 
 
 @pytest.mark.parametrize("login", [by_scram, by_certificate, by_token])
