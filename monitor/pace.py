@@ -1,7 +1,7 @@
 """How fast letters are put back.
 
-Invariant: no I/O, no clock. Over any stretch of time no more go than the rate allows, but for one batch, and what was
-not sent while it was paused is not caught up with.
+Invariant: no I/O, no clock. Over any stretch of time no more go than the rate allows, but for two batches: who comes
+late by less than a batch catches up, and what was not sent while it was paused is not caught up with.
 """
 
 from __future__ import annotations
@@ -33,4 +33,6 @@ class Pace:
     def went(self, count: int, now_s: float) -> None:
         """So many went now."""
         if self._per_s is not None:
-            self._next_s = max(self._next_s, now_s) + count / self._per_s
+            takes_s = count / self._per_s
+            last_s = self._next_s if self._next_s > -math.inf else now_s
+            self._next_s = max(last_s, now_s - takes_s) + takes_s

@@ -21,6 +21,8 @@ MAY_IMPORT = {
 # Decisions are state machines without I/O: the simulation runs them unchanged on virtual time.
 CORE = (
     "consumer/tracker.py",
+    "monitor/explain.py",
+    "monitor/pace.py",
     "monitor/store/task_row.py",
     "topics/offset_map.py",
     "consumer/scheduler.py",

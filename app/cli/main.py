@@ -18,6 +18,7 @@ import fairlane
 from fairlane.cli import dlq, dlq_replay, enqueue, kafka, monitor, topics
 from fairlane.cli.audit import audit
 from fairlane.cli.demo import demo
+from fairlane.cli.explain import explain
 from fairlane.cli.health import health
 from fairlane.cli.status import status
 from fairlane.cli.worker import worker
@@ -42,6 +43,7 @@ app.add_typer(dlq.app)
 app.command()(audit)
 app.command()(demo)
 app.command()(status)
+app.command()(explain)
 app.command()(worker)
 app.command()(workers)
 app.command()(health)

@@ -1,0 +1,158 @@
+"""Why a task is where it is: what holds it, how many are before it, and when it should start.
+
+Invariant: no I/O and no clock. What is not known is said to be unknown (-1, 0 or ""), never guessed; an estimate is
+built on rates that were just measured, and says so.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from fairlane.monitor.stats import Stats, TopicStats
+from fairlane.monitor.task_view import Place, TaskView
+from fairlane.topics.names import DEFAULT_WEIGHTS
+
+Held = Literal["ended", "running", "due", "no_workers", "limit", "backlog", "busy", "nothing", "moving"]
+"""What holds a task: it ended, it runs, it is not due, nobody works, its type runs as often as it may, others are
+before it, all slots are taken, nothing (it starts at once), or it is on its way between two places."""
+
+_SECOND_MS: Final = 1_000
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a task is, and why.
+
+    Attributes:
+        task: what is known of it.
+        held_by: what it waits for.
+        why: the same in a sentence.
+        before: how many tasks of its lane should start before it: an estimate from its partition; -1 is unknown.
+        drain_per_s: how many tasks of its lane are ended a second, of all workers; 0 is unknown.
+        starts_ms: when it should start, Unix ms; 0 is unknown.
+        late: whether it will have expired by then.
+        advice: what would change it, or "".
+    """
+
+    task: TaskView
+    held_by: Held
+    why: str
+    before: int = -1
+    drain_per_s: float = 0.0
+    starts_ms: int = 0
+    late: bool = False
+    advice: str = ""
+
+
+def explain(task: TaskView, stats: Stats | None, now_ms: int) -> Explanation:
+    """Say what holds a task.
+
+    Args:
+        task: what is known of it.
+        stats: its queue at the same moment; None where it is not needed, since the task ended.
+        now_ms: Unix ms.
+    """
+    if task.state in ("completed", "failed", "cancelled", "expired"):
+        return _ended(task)
+    if task.state == "running":
+        return _running(task, stats, now_ms)
+    if task.place is None or stats is None:
+        return Explanation(
+            task=task, held_by="moving", why="no lane or tier has its record now: it is on its way",
+            advice="Ask again in a moment",
+        )  # fmt: skip
+    return _waiting(task, task.place, stats, now_ms)
+
+
+def _ended(task: TaskView) -> Explanation:
+    took = f" after {task.attempt} attempts" if task.attempt > 1 else ""
+    why = f"it {'is ' if task.state in ('cancelled', 'expired') else ''}{task.state}{took}"
+    advice = ""
+    if task.state in ("failed", "expired"):
+        error = f": {task.error.type}: {task.error.message}" if task.error else ""
+        why += f", {task.reason or 'for no reason that is known'}{error}"
+        if task.place is not None and not task.replayed_ms:
+            letter = f"{task.place.partition}/{task.place.offset}"
+            advice = f"`fairlane dlq replay {letter} --queue {task.queue}` runs it again"
+    return Explanation(task=task, held_by="ended", why=why, before=0, advice=advice)
+
+
+def _running(task: TaskView, stats: Stats | None, now_ms: int) -> Explanation:
+    why = f"{task.worker or 'a worker'} runs its attempt {task.attempt} for {_seconds(now_ms - task.started_ms)}"
+    times = next((each for each in stats.types if each.type == task.type), None) if stats else None
+    if times is not None and times.n:
+        why += f"; the type takes {_seconds(times.mean_ms)} in the mean"
+    return Explanation(task=task, held_by="running", why=why, before=0, starts_ms=task.started_ms)
+
+
+def _waiting(task: TaskView, place: Place, stats: Stats, now_ms: int) -> Explanation:
+    lane = next((lane for lane in stats.lanes if lane.topic == task.lane), None)
+    per_s = _drain_per_s(stats, lane)
+    # In its lane others are before it; from a tier it joins the lane's end when it is due.
+    waiting = lane.length if lane else -1
+    before = min(place.before * max(1, lane.partitions), max(waiting - 1, 0)) if lane else place.before
+    if place.kind == "tier":
+        before = max(waiting, -1)
+    if not stats.worker_count:
+        newer = f"; {stats.newer_workers} of a newer fairlane are not counted" if stats.newer_workers else ""
+        return Explanation(
+            task=task, held_by="no_workers", why=f"no worker of queue {stats.queue!r} is alive{newer}", before=before,
+            advice="Start one: `fairlane worker MODULE:APP`",
+        )  # fmt: skip
+    due_in_ms = max(0, task.due_ms - now_ms)
+    queued_ms = int(before / per_s * _SECOND_MS) if per_s and before >= 0 else None
+    if before <= 0 and stats.running_tasks < stats.slots:
+        queued_ms = 0
+    starts_ms = now_ms + max(due_in_ms, queued_ms) if queued_ms is not None else 0
+    held_by, why, advice = _held(task, lane, stats, before, per_s, due_in_ms)
+    late = bool(task.expires_ms and (starts_ms or now_ms) >= task.expires_ms)
+    if late:
+        why += "; it will have expired by then"
+    return Explanation(
+        task=task, held_by=held_by, why=why, before=before, drain_per_s=round(per_s, 3), starts_ms=starts_ms, late=late,
+        advice=advice,
+    )  # fmt: skip
+
+
+def _held(
+    task: TaskView, lane: TopicStats | None, stats: Stats, before: int, per_s: float, due_in_ms: int
+) -> tuple[Held, str, str]:
+    if due_in_ms:
+        again = f"attempt {task.attempt} of it" if task.state == "retrying" else "it"
+        return "due", f"{again} is not due for {_seconds(due_in_ms)}", ""
+    limit = next((each.limit for each in stats.types if each.type == task.type and each.limit), 0)
+    runs = sum(one.task.type == task.type for one in stats.running)
+    if limit and runs >= limit:
+        return (
+            "limit",
+            f"{runs} of type {task.type!r} run, and {limit} at once is what its adaptive concurrency allows now",
+            "",
+        )
+    if before > 0:
+        lane_name = lane.topic if lane else task.lane
+        drained = f", which end at {per_s:,.1f}/s" if per_s else ", and none of them has ended lately"
+        advice = "" if per_s else "`fairlane workers` says what the workers do"
+        return "backlog", f"about {before:,} tasks of {lane_name} are before it{drained}", advice
+    if stats.slots and stats.running_tasks >= stats.slots:
+        return (
+            "busy",
+            f"all {stats.slots} slots of {stats.worker_count} workers are taken",
+            "More workers, or --workers",
+        )
+    return "nothing", "nothing is before it: a worker takes it next", ""
+
+
+def _drain_per_s(stats: Stats, lane: TopicStats | None) -> float:
+    """How many tasks of the lane end a second: the queue's rate, by the weights of the lanes that have any."""
+    rates = stats.rates
+    total = rates.completed_per_s + rates.failed_per_s + rates.retried_per_s
+    full = [each for each in stats.lanes if each.length]
+    if lane is None or not full:
+        return total
+    weights = {each.topic: DEFAULT_WEIGHTS.get(each.level, 1) for each in (*full, lane)}
+    return total * weights[lane.topic] / sum(weights.values())
+
+
+def _seconds(ms: float) -> str:
+    return f"{max(0.0, ms) / _SECOND_MS:,.1f} s"
