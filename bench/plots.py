@@ -19,7 +19,7 @@ _SHORT: Final = "#c8553d"
 _RATES: Final = {
     "raw_per_s": "raw loop (no results, no guarantees)",
     "noop_per_s": "fairlane, async",
-    "sync_per_s": "fairlane, sync on 16 threads",
+    "sync_per_s": "fairlane, sync on 2 × 8 threads",
     "parallel_consumer_poll_per_s": "Parallel Consumer, poll",
     "parallel_consumer_produce_per_s": "Parallel Consumer, pollAndProduce",
     "dramatiq_per_s": "Dramatiq",

@@ -49,7 +49,7 @@ class Sizes:
     dramatiq: int = 20_000
     celery: int = 5_000
     rq: int = 2_000
-    sync: int = 200_000
+    sync: int = 400_000
     waits: int = 10_000
     burns: int = 4_000
     enqueued: int = 200_000
