@@ -131,7 +131,7 @@ class TakeOver:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        # Every worker follows the heartbeats of all: answered for each one, a hundred workers would fetch 10,000 times/s.
+        # Every worker follows those of all: answered for each one, a hundred workers would fetch 10,000 times a second.
         properties = self._config.connection.consumer(
             isolation_level="read_uncommitted", fetch_min_bytes=1_000_000, fetch_wait_max_ms=FETCH_WAIT_MS
         )
