@@ -14,16 +14,18 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from fairlane.consumer.config import WorkerConfig
+from fairlane.consumer.remedies import DENIALS, MISSING, WHEN, Remedies
+from fairlane.consumer.trouble import Trouble
 from fairlane.topics import events
 from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.clock import now_ms
-from fairlane.topics.denial import Denials, on_topic
 from fairlane.topics.events import Heartbeat
+from fairlane.topics.missing_topics import missing_topics
 
 _logger = logging.getLogger("fairlane.heartbeat")
 
@@ -44,6 +46,9 @@ class Pulse:
 
     def __init__(self, config: WorkerConfig, version: str, look: Callable[[Heartbeat], Heartbeat]) -> None:
         self._topic = config.names.workers
+        self._remedies = Remedies(config.names, config.connection)
+        self._connection = config.connection
+        self._trouble = Trouble()
         self._key = config.worker.encode()
         self._look = look
         self._fixed = Heartbeat(
@@ -60,7 +65,6 @@ class Pulse:
             linger_ms=0, message_timeout_ms=5_000, enable_idempotence=False, max_in_flight=1
         )
         self._producer = Producer(properties, logger=librdkafka_log)
-        self._denials = Denials(config.connection, _logger)
         self.acknowledged_s: float | None = None
         """When Kafka last acknowledged one, on the monotonic clock; None if it never has."""
         self.last = self._fixed
@@ -87,17 +91,48 @@ class Pulse:
             beat = self.last = self._look(self._fixed)
             self._producer.produce(self._topic, events.encode(beat), self._key, on_delivery=self._delivered)
             self._producer.poll(0)
-        except (BufferError, KafkaException) as error:
+        except KafkaException as error:
+            self._tell(error.args[0])
+        except BufferError as error:
             _logger.debug("no heartbeat: %s", error)
         except Exception:
             # A worker that falls silent is taken for dead: the next one may succeed.
             _logger.exception("no heartbeat")
 
-    def _delivered(self, error: Any, _message: Any) -> None:
+    def _delivered(self, error: KafkaError | None, _message: object) -> None:
         if error is None:
             self.acknowledged_s = time.monotonic()
+            lasted_s = self._trouble.over(self.acknowledged_s)
+            if lasted_s is not None:
+                _logger.info("heartbeats arrive again, after %.0f s", lasted_s)
         else:
-            self._denials.tell(error, "take a heartbeat", on_topic("Write", self._topic))
+            self._tell(error)
+
+    def _tell(self, error: KafkaError) -> None:
+        """Heartbeats do not arrive: it is the first to hear of it where nothing is to be read or settled."""
+        code = error.name()
+        what = "missing" if code in MISSING else code
+        if not self._trouble.tell(what, time.monotonic()):
+            return
+        # For a topic that was deleted the client waits in vain.
+        if error.code() == KafkaError._MSG_TIMED_OUT and missing_topics(self._connection, [self._topic]):
+            code = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART).name()
+        if code in DENIALS or code in MISSING:
+            remedy = self._remedies.of_topic(code, self._topic, "Write")
+            _logger.error(
+                "no heartbeat arrives: Kafka refuses topic %s (%s). %s; until then nobody sees this worker, and others "
+                "may take it for dead",
+                self._topic,
+                code,
+                remedy,
+            )
+        else:
+            _logger.warning(
+                "no heartbeat arrives: Kafka at %s does not take it (%s). Look whether its brokers run; %s",
+                self._connection.bootstrap,
+                code,
+                WHEN,
+            )
 
     def _run(self) -> None:
         while not self._stopping.is_set():

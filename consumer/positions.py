@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Partition
+from fairlane.consumer.trouble import Trouble
 from fairlane.topics.denial import Denials, on_group, on_topic
 from fairlane.topics.offset_map import OffsetMap, check_version, decode
 
@@ -104,17 +105,20 @@ class Positions:
         if not asked:
             return {}
         ends_at = time.monotonic() + patience_s
+        trouble = Trouble()
         while True:
             try:
                 asked_for = self._ask(asked)
                 self._tell_uncommitted(asked_for)
                 return {partition: self._decide(partition, known) for partition, known in asked_for.items()}
             except KafkaException as error:
+                code = error.args[0].name()
                 if stopping() or time.monotonic() >= ends_at:
-                    raise PositionsUnknown(f"committed offsets are not known: {error.args[0].name()}") from error
+                    raise PositionsUnknown(f"committed offsets are not known: {code}") from error
                 rights = on_group("Read", self._group), on_topic("Read", asked[0].topic)
-                if not self._denials.tell(error.args[0], "say where to begin", *rights):
-                    _logger.warning("committed offsets are not known yet (%s); asking again", error.args[0].name())
+                is_denied = self._denials.tell(error.args[0], "say where to begin", *rights)
+                if not is_denied and trouble.tell(code, time.monotonic()):
+                    _logger.warning("committed offsets are not known yet (%s); asking again", code)
                 time.sleep(BACKOFF_S)
 
     def _ask(self, asked: list[TopicPartition]) -> dict[Partition, Known]:

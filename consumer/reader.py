@@ -25,11 +25,12 @@ from fairlane.consumer.feed import Feed
 from fairlane.consumer.flow import Flow, limits_by_weight
 from fairlane.consumer.intake import Intake
 from fairlane.consumer.positions import Position, Positions, PositionsUnknown, as_before
+from fairlane.consumer.read_trouble import ReadTrouble
+from fairlane.consumer.remedies import Remedies, code_of
 from fairlane.consumer.settler import Settler
 from fairlane.consumer.turns import FETCH_BYTES, Limit
 from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.clock import now_ms
-from fairlane.topics.denial import Denials, on_group, on_topic
 
 _logger = logging.getLogger("fairlane.reader")
 
@@ -45,7 +46,15 @@ _LOST_FOR_GOOD: Final = (KafkaError._FATAL, KafkaError.UNRELEASED_INSTANCE_ID, K
 
 
 class ConsumerLost(Exception):
-    """The consumer can do no more and is made anew: it was fenced, or its instance id is not free yet."""
+    """The consumer can do no more and is made anew: it was fenced, or its instance id is not free yet.
+
+    Attributes:
+        code: Kafka's name of the error, where there was one.
+    """
+
+    def __init__(self, cause: str, code: str = "") -> None:
+        super().__init__(cause)
+        self.code = code
 
 
 class Reader:
@@ -65,7 +74,6 @@ class Reader:
         self._settler = settler
         self._feed = feed
         self._on_crash = on_crash
-        self._denials = Denials(config.connection, _logger)
         self._assignment = Assignment()
         weights = {lane.topic: lane.weight for lane in config.lanes}
         limits = limits_by_weight(weights, config.buffer_records)
@@ -75,6 +83,7 @@ class Reader:
         self._commands: deque[Callable[[Consumer], None]] = deque()
         self._stopping = threading.Event()
         self._draining = False
+        self._trouble = ReadTrouble(Remedies(config.names, config.connection))
         self._thread = threading.Thread(target=self._run, name="fairlane-reader", daemon=True)
         self.lease: Lease = NO_LEASE
         self.last_poll = self.held_since = time.monotonic()
@@ -131,7 +140,8 @@ class Reader:
                         _logger.info("ending before Kafka said where to begin")
                         break
                     self.rejoins += 1
-                    _logger.warning("%s; joining again", lost)
+                    code = lost.code if isinstance(lost, ConsumerLost) else ""
+                    self._trouble.lost(lost, code, time.monotonic())
                     self._forget(list(self._intake.partitions))
                     self._stopping.wait(REJOIN_BACKOFF_S)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
@@ -197,7 +207,7 @@ class Reader:
             # Meanwhile the group may have taken the partition and given it back: what came before is read again then.
             return [message, *rest] if self._assignment.get(*partition) is assigned else rest
         except KafkaException as error:
-            raise ConsumerLost(f"the consumer was lost: {error}") from error
+            raise ConsumerLost(f"the consumer was lost: {error.args[0].str()}", code_of(error.args[0])) from error
 
     def _patience_s(self) -> float:
         if self._draining:
@@ -270,16 +280,12 @@ class Reader:
         """Deal with an error; whether the partition begins anew because of it."""
         # The flag `fatal` is never set on the error of a message: there it is a code.
         if error.fatal() or error.code() in _LOST_FOR_GOOD:
-            raise ConsumerLost(f"the consumer was lost: {error.str()}")
+            raise ConsumerLost(f"the consumer was lost: {error.str()}", code_of(error))
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):  # noqa: SLF001
             if self._assignment.get(*partition) is not None:
                 self._begin_anew(consumer, [partition])
             return True
-        rights = on_topic("Read", partition[0]), on_group("Read", self._config.names.group)
-        if self._denials.tell(error, "read tasks", *rights):
-            return False
-        level = logging.INFO if error.retriable() else logging.WARNING
-        _logger.log(level, "reading: %s", error, extra={"topic": partition[0], "kafka_error": error.name()})
+        self._trouble.failed(error, partition[0], time.monotonic())
         return False
 
     # What the group coordinator says; called from within poll and close, on this thread.
@@ -316,6 +322,7 @@ class Reader:
         if resumed:
             consumer.resume(resumed)
         self.held_since = time.monotonic()
+        self._trouble.over(self.held_since)
         _logger.info("assigned %d partitions", len(partitions), extra={"held": len(self._assignment.held)})
 
     def _await(self, is_so: Callable[[float], bool], otherwise: str) -> None:

@@ -13,7 +13,6 @@ from opentelemetry.trace import Span
 
 from fairlane.consumer.outcome import Outcome, traceparent_of
 from fairlane.consumer.settlement import Refusal, Settling, is_lost_for_good
-from fairlane.consumer.transaction import Aborted
 from fairlane.topics import tracing
 
 _logger = logging.getLogger("fairlane.settler")
@@ -32,25 +31,12 @@ def refused(batch: Sequence[Settling], refusals: Sequence[Refusal]) -> None:
             "Kafka refused a record of a task on topic %s: %s%s", refusal.topic, refusal.code, detail, extra=at
         )
         if is_lost_for_good(each):
-            _logger.error("even the dead letter is too large for the DLQ: the record stays where it is", extra=at)
-
-
-def stuck(error: Aborted, failures: int, queue: str) -> None:
-    """A settlement was aborted so often in a row, and is tried again."""
-    if error.refusals:
-        refusal = error.refusals[0]
-        if refusal.code == _DENIED:
-            _logger.error("nothing can be settled: %s. Work goes on when it has it", refusal.detail)
-            return
-        _logger.error(
-            "nothing can be settled: Kafka refuses topic %s (%s). `fairlane topics check --queue %s` says what is "
-            "missing; work goes on when it is mended",
-            refusal.topic,
-            refusal.code,
-            queue,
-        )
-    elif failures > 1:
-        _logger.warning("a settlement was aborted %d times in a row: %s", failures, error)
+            _logger.error(
+                "even the dead letter is too large for topic %s: the record stays where it is. Raise the topic's "
+                "max.message.bytes",
+                refusal.topic,
+                extra=at,
+            )
 
 
 def commit_span(settled: Sequence[Outcome], group: str) -> Span | None:

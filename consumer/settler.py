@@ -23,12 +23,14 @@ from fairlane.consumer.head_of_line import MapHead
 from fairlane.consumer.ledger import Ledger, OffsetToCommit, Progress
 from fairlane.consumer.linger import QUIET_S, Linger
 from fairlane.consumer.outcome import OUTCOMES, Outcome, size_of
+from fairlane.consumer.remedies import DENIALS, Remedies
 from fairlane.consumer.retry import AttemptsMax
 from fairlane.consumer.settle_meter import SettleMeter
 from fairlane.consumer.settle_records import Record, Settles
+from fairlane.consumer.settle_trouble import SettleTrouble
 from fairlane.consumer.settlement import Settling, halves, spared, still_ours
 from fairlane.consumer.to_settler import Closing, Delivered, Dropped, Message, Opened, ReachedEnd, RecordLosses, Stop
-from fairlane.consumer.transaction import Aborted, NotAllowed, ProducerGivenUp, TransactionalProducer
+from fairlane.consumer.transaction import Aborted, ProducerGivenUp, TransactionalProducer
 from fairlane.topics import tracing
 
 _logger = logging.getLogger("fairlane.settler")
@@ -37,7 +39,7 @@ WATERMARK_DELAY_S: Final = 0.2
 """How long a new watermark that no outcome brings waits for company."""
 GATHERING: Final = 16
 STUCK_BACKOFF_S: Final = 1.0
-NOT_ALLOWED_BACKOFF_S: Final = 2.0
+BEGIN_BACKOFF_S: Final = 1.0
 BISECT_AFTER: Final = 5
 LATE_AFTER: Final = 3
 """So often a topic of somebody else's may not take a record in time before its outcome goes on without it."""
@@ -87,6 +89,7 @@ class Settler:
         self._ledger = Ledger(config.head_of_line_records)
         self._linger = Linger(config.linger_max_s)
         self.meter = SettleMeter()
+        self._trouble = SettleTrouble(Remedies(config.names, config.connection))
         self._settles = Settles(config.names, config.tiers, config.worker, attempts_max or AttemptsMax())
         names = config.names
         self._own = frozenset({names.status, names.dlq, names.replies, *map(names.tier, config.tiers)}) | frozenset(
@@ -170,24 +173,24 @@ class Settler:
             self._on_crash(error)
 
     def _renew_producer(self) -> None:
-        while not self.resolved.is_set():
+        while True:
             if self._producer is not None:
                 self._producer.close()
             # The same id again: its initialisation resolves what the old producer left open, at once.
             self._producer = TransactionalProducer(
-                self._config.connection,
-                self.transactional_id,
-                self._ending.is_set,
-                self.meter,
-                group=self._config.names.group,
+                self._config.connection, self.transactional_id, self._ending.is_set, self.meter
             )
             try:
                 self._producer.init()
-                self.resolved.set()
-            except NotAllowed as error:
-                _logger.error("%s. Nothing is settled until then", error)  # noqa: TRY400 - it says all there is
-                if self._ending.wait(NOT_ALLOWED_BACKOFF_S):
+            except ProducerGivenUp as error:
+                if self._ending.is_set():
                     raise
+                # Whoever runs Kafka may mend it; until then no partition begins, so nothing is run in vain.
+                self._trouble.cannot_begin(error, time.monotonic())
+                self._ending.wait(BEGIN_BACKOFF_S)
+            else:
+                self.resolved.set()
+                return
 
     def _round(self) -> bool:
         self.moved_s = time.monotonic()
@@ -281,9 +284,7 @@ class Settler:
             if self._ending.is_set():
                 raise
             self.meter.given_up += 1
-            _logger.warning(
-                "the producer was given up; everything unsettled is read again", extra={"cause": str(error)}
-            )
+            self._trouble.given_up(error, time.monotonic())
             self._ledger.drop_all()
             self._losses.clear()
             self.resolved.clear()
@@ -311,12 +312,13 @@ class Settler:
                     settle_reports.refused(mended, refusals)
                     batch = mended
                     continue
-                if failures >= BISECT_AFTER and len(batch) > 1 and not error.refusals:
+                is_named = error.refusals or error.code in DENIALS
+                if failures >= BISECT_AFTER and len(batch) > 1 and not is_named:
                     first, second = halves(batch)
                     self._settle_until_done(first, [*apart, *second])
                     self._settle_until_done(second, apart)
                     return
-                settle_reports.stuck(error, failures, self._config.queue)
+                self._trouble.stuck(error, failures, time.monotonic())
                 self._ending.wait(min(STUCK_BACKOFF_S, 0.05 * failures))
                 if self._ending.is_set():
                     raise ProducerGivenUp("ending") from error
@@ -342,6 +344,7 @@ class Settler:
             self.last_commit = self.moved_s = time.monotonic()
             self._linger.observe(self.last_commit - began)
             self.meter.committed(len(ours), self.last_commit - began)
+            self._trouble.over(self.last_commit)
             self._ledger.committed(offsets, open_still)
             self.progress = self._ledger.progress()
             self._tell_recorded({each.assigned for each in offsets})

@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import partial
 from typing import Any, Final
 
@@ -22,11 +22,11 @@ from fairlane.consumer.ledger import OffsetToCommit
 from fairlane.consumer.settle_meter import SettleMeter
 from fairlane.consumer.settle_records import Record
 from fairlane.consumer.settlement import TRANSACTION_TIMEOUT_S, Call, ErrorFlags, Next, Refusal, after
+from fairlane.consumer.trouble import Trouble
 from fairlane.topics.connection import Connection
-from fairlane.topics.denial import is_denial, missing, on_group, on_topic, on_transactions
+from fairlane.topics.denial import missing, on_topic
 from fairlane.topics.denied_writes import DeniedWrites
-from fairlane.topics.errors import RightMissing
-from fairlane.topics.rights import Right
+from fairlane.topics.missing_topics import missing_topics
 
 CALL_TIMEOUT_S: Final = 10.0
 GRACE_S: Final = 5.0
@@ -52,11 +52,15 @@ _logger = logging.getLogger("fairlane.settler")
 
 
 class ProducerGivenUp(Exception):
-    """The producer can do no more: it was fenced, or it failed for good. Not one of these outcomes is settled by it."""
+    """The producer can do no more: it was fenced, or it failed for good. Not one of these outcomes is settled by it.
 
+    Attributes:
+        code: Kafka's name of the error, where there was one.
+    """
 
-class NotAllowed(ProducerGivenUp):
-    """The right to use the transactional id is missing; its text says what gives it. Another producer may try again."""
+    def __init__(self, cause: str, code: str = "") -> None:
+        super().__init__(cause)
+        self.code = code
 
 
 class Aborted(Exception):
@@ -65,12 +69,16 @@ class Aborted(Exception):
     Attributes:
         refusals: records that Kafka refused for good, if any was.
         late: records that Kafka did not take in time.
+        code: Kafka's name of the error of the call that failed, if one did.
     """
 
-    def __init__(self, cause: str, refusals: tuple[Refusal, ...] = (), late: tuple[Refusal, ...] = ()) -> None:
+    def __init__(
+        self, cause: str, refusals: tuple[Refusal, ...] = (), late: tuple[Refusal, ...] = (), code: str = ""
+    ) -> None:
         super().__init__(cause)
         self.refusals = refusals
         self.late = late
+        self.code = code
 
 
 def transactional_properties(connection: Connection, transactional_id: str) -> dict[str, Any]:
@@ -108,7 +116,6 @@ class TransactionalProducer:
         transactional_id: unique per process start; whoever takes over a dead worker fences this id.
         stopping: tells that nobody waits for the outcome any more.
         meter: counts the calls that are made again.
-        group: whose offsets are sent, for what is told of a missing right.
     """
 
     def __init__(
@@ -117,13 +124,9 @@ class TransactionalProducer:
         transactional_id: str,
         stopping: Callable[[], bool],
         meter: SettleMeter | None = None,
-        *,
-        group: str = "",
     ) -> None:
         self.transactional_id = transactional_id
         self._connection = connection
-        self._group = group
-        self._offset_topic = ""
         self._stopping = stopping
         self._denied_writes = DeniedWrites()
         self._properties = transactional_properties(connection, transactional_id)
@@ -139,21 +142,20 @@ class TransactionalProducer:
         """Register the id; retries until Kafka answers.
 
         Raises:
-            NotAllowed: the right to the id is missing.
             ProducerGivenUp: it failed for good, or nobody waits any more.
         """
+        trouble = Trouble()
         while True:
             try:
                 self._bounded(partial(self._producer.init_transactions, CALL_TIMEOUT_S))
                 return
             except KafkaException as error:
                 found = flags(error)
-                if is_denial(error.args[0]):
-                    raise NotAllowed(str(self._denied(error.args[0], "settle"))) from error
                 if not found.retriable or self._stopping():
-                    raise ProducerGivenUp(f"init_transactions: {found.code}: {error}") from error
+                    raise ProducerGivenUp(f"init_transactions: {error.args[0].str()}", found.code) from error
                 self._meter.repeated += 1
-                _logger.warning("transactions cannot begin yet (%s); trying again", found.code)
+                if trouble.tell(found.code, time.monotonic()):
+                    _logger.warning("transactions cannot begin yet (%s); trying again", found.code)
                 time.sleep(BACKOFF_S)
 
     def run(self, records: Sequence[tuple[int, Record]], offsets: Sequence[OffsetToCommit], lease: Lease) -> None:
@@ -173,7 +175,6 @@ class TransactionalProducer:
         self._late.clear()
         self._denied_writes.topics.clear()
         self._began = time.monotonic()
-        self._offset_topic = offsets[0].assigned.topic if offsets else ""
         try:
             self._call(Call.BEGIN, self._producer.begin_transaction)
             for index, record in records:
@@ -199,7 +200,8 @@ class TransactionalProducer:
             except _NothingBegun:
                 # With another producer the same outcomes can be settled; given up, they would be run again for ever.
                 self._replace()
-            raise Aborted(str(cause), tuple(self._refusals), tuple(self._late)) from None
+            self._note_missing(records)
+            raise Aborted(str(cause), tuple(self._refusals), tuple(self._late), cause.code) from None
         except (KafkaException, SystemError) as error:
             # Flush and poll raise a fatal error when they are the first to hear of it.
             raise ProducerGivenUp(f"the producer failed for good: {error}") from error
@@ -209,6 +211,10 @@ class TransactionalProducer:
         while self._producer.flush(FLUSH_S):
             if self._refusals or self._late:
                 raise _MustAbort("Kafka refused a record")
+
+    def _detail(self, topic: str, error: KafkaError) -> str:
+        is_denied = error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
+        return missing(error, "", self._connection, on_topic("Write", topic)).advice if is_denied else error.str()
 
     def close(self) -> None:
         """Drop what is queued; a transaction that is open is aborted by the broker in time."""
@@ -261,9 +267,7 @@ class TransactionalProducer:
         if error is None:
             return
         if error.code() in _REFUSED_FOR_GOOD:
-            denied = is_denial(error)
-            detail = self._denied(error, "settle", on_topic("Write", topic)).advice if denied else error.str()
-            self._refusals.append(Refusal(index, topic, error.name(), detail))
+            self._refusals.append(Refusal(index, topic, error.name(), self._detail(topic, error)))
         elif error.code() == KafkaError._MSG_TIMED_OUT:
             self._late.append(Refusal(index, topic, error.name(), error.str()))
 
@@ -271,21 +275,24 @@ class TransactionalProducer:
         """Refuse the records of topics that the transaction may not write to, of which there is no report."""
         with contextlib.suppress(KafkaException, SystemError):
             self._producer.poll(0)
-        for topic in self._denied_writes.topics - {refusal.topic for refusal in self._refusals}:
-            code = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+        self._refuse(self._denied_writes.topics, KafkaError.TOPIC_AUTHORIZATION_FAILED, records)
+
+    def _note_missing(self, records: Sequence[tuple[int, Record]]) -> None:
+        """Refuse the records of topics that were deleted, for which librdkafka waits in vain."""
+        if self._late and not self._refusals:
+            late = {each.topic for each in self._late}
+            self._refuse(missing_topics(self._connection, late), KafkaError.UNKNOWN_TOPIC_OR_PART, records)
+
+    def _refuse(self, topics: Set[str], code: int, records: Sequence[tuple[int, Record]]) -> None:
+        for topic in topics - {refusal.topic for refusal in self._refusals}:
             for index in {index for index, record in records if record.topic == topic}:
-                self._delivered(index, topic, code, None)
+                self._delivered(index, topic, KafkaError(code), None)
 
     def _replace(self) -> None:
         """Go on with a new producer of the same id: its initialisation ends whatever the old one left."""
         self._drop_queued()
         self._producer = Producer(self._properties, logger=self._denied_writes)
         self.init()
-
-    def _denied(self, error: KafkaError, action: str, *asked: Right) -> RightMissing:
-        """Which right is missing: of the kind that the error is about, whichever call it was."""
-        rights = on_topic("Read", self._offset_topic), on_group("Read", self._group)
-        return missing(error, action, self._connection, *asked, on_transactions(self.transactional_id), *rights)
 
     def _call(self, call: Call, method: Callable[[], Any]) -> None:
         tries = 0
@@ -302,26 +309,19 @@ class TransactionalProducer:
                 if call is Call.ABORT and found.code == "INVALID_TXN_STATE" and self._denied_writes.topics:
                     raise _NothingBegun from error
                 follows = after(call, found, open_s=time.monotonic() - self._began)
-                if follows is not Next.AGAIN:
-                    _logger.log(
-                        logging.WARNING if follows is Next.GIVE_UP else logging.INFO,
-                        "%s failed: %s",
-                        call.value,
-                        error.args[0],
-                        extra={"kafka_error": found.code, "follows": follows.name},
-                    )
+                cause = f"{call.value}: {found.code}: {error.args[0].str()}"
                 if follows is Next.GIVE_UP or (follows is Next.AGAIN and tries > 3 and self._stopping()):
-                    raise ProducerGivenUp(f"{call.value}: {found.code}: {error}") from error
+                    raise ProducerGivenUp(cause, found.code) from error
                 if follows is Next.ABORT:
-                    denied = is_denial(error.args[0])
-                    why = f": {self._denied(error.args[0], 'settle').advice}" if denied else ""
-                    raise _MustAbort(f"{call.value}: {found.code}{why}") from error
+                    raise _MustAbort(cause, found.code) from error
                 self._meter.repeated += 1
                 time.sleep(min(1.0, BACKOFF_S * tries))
 
 
 class _MustAbort(Exception):
-    pass
+    def __init__(self, cause: str, code: str = "") -> None:
+        super().__init__(cause)
+        self.code = code
 
 
 class _NothingBegun(Exception):

@@ -1,31 +1,51 @@
-"""A Kafka that is not as it should be: nothing acknowledged is lost, the worker says what is wrong, and goes on by
-itself when it is mended.
+"""A Kafka that is not as it should be: nothing acknowledged is lost, the worker says what is wrong and what to do about
+it, once and not again and again, and goes on by itself when it is mended. Each row of docs/brokers.md names its tests.
+
+What do these tests do? They take something away from a worker that works, and give it back. What only its own broker
+can be denied, or dies of, is done to one that they share.
 """
 
 from __future__ import annotations
 
+import logging
+import re
+import resource
+import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
-from live_queue import records, wait_until
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are in its documentation
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    OffsetSpec,
+)
+from denied import AUTHORIZER, GROUP, TOPIC, TRANSACTIONAL_ID, denied
+from live_queue import headers_of, records, wait_until
+from worker_processes import worker_processes
 from working_queue import WorkingQueue, working_queue
 
+from fairlane.consumer import transaction
 from fairlane.consumer.context import context
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.consumer.signals import RetryLater
+from fairlane.kafka import EmbeddedKafka
 from fairlane.topics.admin import TopicAdmin
-from fairlane.topics.events import TERMINAL, decode_status
-from fairlane.topics.names import DEFAULT_TIERS
+from fairlane.topics.events import TERMINAL, decode_heartbeat, decode_status
 from fairlane.topics.topology import Topology
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
+ROOT = Path(__file__).resolve().parent.parent
 COUNT = 20
+ONCE = RetryPolicy(max_attempts=1)
 
 
 async def work(how: str) -> str:
@@ -33,7 +53,13 @@ async def work(how: str) -> str:
         raise ValueError("no good")
     if how == "later" and context().attempt == 1:
         raise RetryLater(5.0, "not yet")
+    if how.startswith("emit "):
+        context().emit(how.removeprefix("emit "), b"a record of somebody else's")
     return how
+
+
+def send(queue: WorkingQueue, how: str = "done", count: int = COUNT) -> None:
+    queue.send(*[queue.task("work", b'{"how":"%s"}' % how.encode()) for _ in range(count)])
 
 
 def ends(queue: WorkingQueue) -> Counter[str]:
@@ -42,9 +68,25 @@ def ends(queue: WorkingQueue) -> Counter[str]:
     for record in records(queue.bootstrap, queue.names.status):
         event = decode_status(record.value() or b"")
         if event is not None and event.state in TERMINAL:
-            found: list[tuple[str, bytes]] = record.headers() or []  # type: ignore[assignment]
-            origins.setdefault(dict(found)["fairlane-origin"], []).append(event.state)
+            origins.setdefault(headers_of(record)["fairlane-origin"] or b"", []).append(event.state)
     return Counter("twice" if len(states) > 1 else states[0] for states in origins.values())
+
+
+def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the worker said of Kafka; what its tasks failed of is another matter."""
+    return [
+        each.getMessage()
+        for each in caplog.records
+        if each.levelno >= logging.WARNING
+        and each.name.startswith("fairlane.")
+        and each.name != "fairlane.executor"
+        # That a group begins is no complaint.
+        and "has no committed offsets" not in each.getMessage()
+    ]
+
+
+def wait_complaint(caplog: pytest.LogCaptureFixture, says: str) -> None:
+    wait_until(lambda: any(says in each for each in complaints(caplog)), says, timeout_s=60)
 
 
 @pytest.fixture
@@ -53,38 +95,302 @@ def queue(kafka: str) -> Iterator[WorkingQueue]:
         yield queue
 
 
+@pytest.fixture(scope="module")
+def broker() -> Iterator[EmbeddedKafka]:
+    """A broker of these tests' own, with an authorizer."""
+    with EmbeddedKafka(properties=AUTHORIZER) as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def own(broker: EmbeddedKafka) -> Iterator[WorkingQueue]:
+    """A queue on that broker."""
+    with working_queue(broker.bootstrap, partitions=2) as queue:
+        yield queue
+
+
+# A topic is missing.
+
+
 @contextmanager
-def worker_without(queue: WorkingQueue, topic: str, how: str, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """A worker that settles nothing for want of a topic, says so, and has the topic back."""
-    policy = RetryPolicy(max_attempts=1 if how == "dead" else 3)
-    with queue.worker(work, policies={"work": {"retry": policy}}):
-        admin = AdminClient({"bootstrap.servers": queue.bootstrap})
-        admin.delete_topics([topic])[topic].result(30)
-        queue.send(*[queue.task("work", b'{"how":"%s"}' % how.encode()) for _ in range(COUNT)])
-        wait_until(lambda: f"Kafka refuses topic {topic}" in caplog.text, "what is wrong in the log", timeout_s=60)
-        assert "`fairlane topics check" in caplog.text
-        TopicAdmin(queue.connection, timeout_s=60).create(Topology.of(queue.names, partitions=2))
-        yield
+def without(queue: WorkingQueue, topic: str) -> Iterator[None]:
+    """While it lasts, a topic does not exist."""
+    admin = AdminClient({"bootstrap.servers": queue.bootstrap})
+    admin.delete_topics([topic])[topic].result(30)
+    yield
+    TopicAdmin(queue.connection, timeout_s=60).create(Topology.of(queue.names, partitions=2))
 
 
-@pytest.mark.parametrize(("missing", "how", "state"), [("dlq", "dead", "failed"), ("status", "done", "completed")])
+@pytest.mark.parametrize(
+    ("missing", "how", "state"),
+    [("dlq", "dead", "failed"), ("status", "done", "completed"), ("retry-5s", "later", "completed")],
+)
 def test_a_topic_that_is_missing_is_named_and_when_it_is_back_all_are_settled_once(
     queue: WorkingQueue, missing: str, how: str, state: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with worker_without(queue, getattr(queue.names, missing), how, caplog):
-        wait_until(lambda: ends(queue) == {state: COUNT}, "all to end, once each", timeout_s=90)
+    topic = f"{queue.names.queue}.{missing}"
+    with queue.worker(work, policies={"work": {"retry": ONCE}} if how == "dead" else None):
+        send(queue, count=1)
+        queue.wait_ended(1)
+        with without(queue, topic):
+            send(queue, how)
+            wait_complaint(caplog, f"nothing can be settled: Kafka refuses topic {topic} (")
+            assert f"`fairlane topics create --queue {queue.names.queue}`" in caplog.text
+        expected = Counter({state: COUNT})
+        if missing != "status":
+            expected["completed"] += 1
+        wait_until(lambda: ends(queue) == expected, "all to end, once each", timeout_s=90)
     assert len(queue.letters()) == (COUNT if how == "dead" else 0)
+    assert len(complaints(caplog)) <= 3, complaints(caplog)
 
 
-def test_a_tier_that_is_missing_is_named_and_what_waits_for_it_is_written_when_it_is_back(
+def test_a_topic_of_heartbeats_that_is_missing_is_named_and_tasks_run_all_the_same(
     queue: WorkingQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The worker writes to the new topic; the one that reads it has to subscribe to it, which the next start does."""
-    tier = queue.names.tier(DEFAULT_TIERS[1])
-    with worker_without(queue, tier, "later", caplog):
-        wait_until(lambda: len(records(queue.bootstrap, tier)) == COUNT, "all to wait there", timeout_s=90)
+    caplog.set_level(logging.INFO, "fairlane")
     with queue.worker(work):
-        wait_until(lambda: ends(queue) == {"completed": COUNT}, "all to end, once each", timeout_s=90)
+        with without(queue, queue.names.workers):
+            send(queue)
+            queue.wait_ended(COUNT)
+            wait_complaint(caplog, f"no heartbeat arrives: Kafka refuses topic {queue.names.workers} (")
+        wait_until(lambda: "heartbeats arrive again" in caplog.text, "heartbeats again", timeout_s=30)
+
+
+# A right is missing.
+
+
+@pytest.mark.parametrize(("refused", "how", "state"), [("dlq", "dead", "failed"), ("status", "done", "completed")])
+def test_a_topic_that_may_not_be_written_is_named_and_when_it_may_all_are_settled_once(
+    own: WorkingQueue, refused: str, how: str, state: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "fairlane")
+    topic = f"{own.names.queue}.{refused}"
+    with own.worker(work, policies={"work": {"retry": ONCE}}):
+        with denied(own.bootstrap, TOPIC, topic, "WRITE"):
+            send(own, how)
+            wait_complaint(caplog, f" has no right to Write topic {topic}")
+            assert not own.terminal()
+        wait_until(lambda: ends(own) == {state: COUNT}, "all to end, once each")
+    assert len(own.letters()) == (COUNT if how == "dead" else 0)
+    assert "settling again, after " in caplog.text
+    assert len(complaints(caplog)) <= 2, complaints(caplog)
+
+
+def test_a_topic_of_somebody_elses_that_may_not_be_written_costs_only_the_tasks_that_wrote_to_it(
+    own: WorkingQueue,
+) -> None:
+    """Kafka refuses the transaction and not the record: whose doing it was has to be found out."""
+    topic = f"{own.names.queue}.audit"
+    with denied(own.bootstrap, TOPIC, topic, "WRITE"), own.worker(work):
+        send(own, f"emit {topic}", 1)
+        send(own)
+        own.wait_ended(1 + COUNT)
+    assert ends(own) == {"completed": COUNT, "failed": 1}
+    (letter,) = own.letters()
+    assert headers_of(letter)["fairlane-reason"] == b"outbox_failed"
+
+
+def test_a_lane_that_may_not_be_read_is_named_and_read_on_when_it_may(
+    own: WorkingQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    lane = own.names.lane(3)
+    with own.worker(work):
+        send(own)
+        own.wait_ended(COUNT)
+        with denied(own.bootstrap, TOPIC, lane, "READ"):
+            send(own)
+            wait_complaint(caplog, f" has no right to Read topic {lane}")
+        send(own)
+        wait_until(lambda: ends(own) == {"completed": 3 * COUNT}, "all to end, once each")
+    assert len(complaints(caplog)) <= 3, complaints(caplog)
+
+
+@pytest.mark.parametrize("when", ["before it starts", "while it works"])
+def test_a_group_that_may_not_be_read_is_named_and_joined_again_when_it_may(
+    own: WorkingQueue, when: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusal = denied(own.bootstrap, GROUP, own.names.group, "READ")
+    if when == "before it starts":
+        refusal.__enter__()
+    with own.worker(work):
+        if when == "while it works":
+            send(own, count=1)
+            own.wait_ended(1)
+            refusal.__enter__()
+        send(own)
+        wait_complaint(caplog, "nothing can be read: ")
+        assert f" has no right to Read group {own.names.group}" in caplog.text
+        refusal.__exit__(None, None, None)
+        count = COUNT + (when == "while it works")
+        wait_until(lambda: ends(own) == {"completed": count}, "all to end, once each")
+    assert len(complaints(caplog)) <= 4, complaints(caplog)
+
+
+@pytest.mark.parametrize("when", ["before it starts", "while it works"])
+def test_transactions_that_may_not_begin_are_named_and_begun_when_they_may(
+    own: WorkingQueue, when: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusal = denied(own.bootstrap, TRANSACTIONAL_ID, f"{own.names.group}-", "WRITE")
+    if when == "before it starts":
+        refusal.__enter__()
+    with own.worker(work):
+        if when == "while it works":
+            send(own, count=1)
+            own.wait_ended(1)
+            refusal.__enter__()
+        send(own)
+        says = f" has no right to Write transactional-id {own.names.group}-"
+        wait_complaint(caplog, says)
+        refusal.__exit__(None, None, None)
+        count = COUNT + (when == "while it works")
+        wait_until(lambda: ends(own) == {"completed": count}, "all to end, once each")
+    assert len(complaints(caplog)) <= 4, complaints(caplog)
+
+
+# A record is too large.
+
+
+def set_topic(queue: WorkingQueue, topic: str, name: str, value: str) -> None:
+    change = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+    changed = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[change])
+    admin = AdminClient({"bootstrap.servers": queue.bootstrap})
+    for done in admin.incremental_alter_configs([changed]).values():
+        done.result(20)
+
+
+def test_letters_that_the_dlq_does_not_take_are_said_and_their_tasks_end_all_the_same(
+    queue: WorkingQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    with queue.worker(work, policies={"work": {"retry": ONCE}}):
+        # One that is so from the beginning is refused: a worker does not start.
+        set_topic(queue, queue.names.dlq, "max.message.bytes", "300")
+        send(queue, "dead", 2)
+        send(queue)
+        queue.wait_ended(2 + COUNT)
+    assert ends(queue) == {"completed": COUNT, "failed": 2}
+    assert queue.letters() == []
+    assert caplog.text.count(f"even the dead letter is too large for topic {queue.names.dlq}") == 2
+    assert (
+        len([each for each in records(queue.bootstrap, queue.names.lane(3)) if b"dead" in (each.value() or b"")]) == 2
+    )
+
+
+# Transactions.
+
+
+def test_a_producer_that_is_fenced_is_renewed_and_all_are_settled_once(
+    queue: WorkingQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    with queue.worker(work):
+        wait_until(lambda: records(queue.bootstrap, queue.names.workers), "its heartbeat")
+        beat = decode_heartbeat(records(queue.bootstrap, queue.names.workers)[-1].value() or b"")
+        assert beat is not None
+        send(queue)
+        queue.wait_ended(COUNT)
+        # What anybody does who begins transactions under its id.
+        other = {"bootstrap.servers": queue.bootstrap, "transactional.id": beat.transactional_id}
+        Producer(other).init_transactions(20)
+        send(queue)
+        wait_until(lambda: ends(queue) == {"completed": 2 * COUNT}, "all to end, once each")
+    (said,) = complaints(caplog)
+    assert "the producer was given up, and all that is not settled is read again" in said
+    assert "fenced" in said
+
+
+FREEZES = """
+import pathlib, signal, threading
+from fairlane import Fairlane
+from fairlane.consumer import settler, transaction
+
+transaction.TRANSACTION_TIMEOUT_S = 2.0
+app = Fairlane("{queue}")
+
+class Freezes(transaction.TransactionalProducer):
+    def run(self, records, offsets, lease):
+        self.writes = bool(records)
+        super().run(records, offsets, lease)
+
+    def _await_delivery(self):
+        super()._await_delivery()
+        if self.writes and pathlib.Path("freeze").exists():
+            pathlib.Path("freeze").rename("frozen")
+            # To this very thread: whichever other one is given it may get to it only when the commit is made.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+
+settler.TransactionalProducer = Freezes
+
+@app.task()
+async def work(how: str) -> str:
+    return how
+"""
+
+
+def ends_of(queue: WorkingQueue, topic: str, isolation: str) -> list[int]:
+    """Where readers of this isolation level are at the end of each partition."""
+    from confluent_kafka import IsolationLevel
+
+    admin = AdminClient({"bootstrap.servers": queue.bootstrap})
+    asked = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(2)}  # type: ignore[no-untyped-call]
+    level = getattr(IsolationLevel, isolation)
+    return [each.result(20).offset for each in admin.list_offsets(asked, isolation_level=level).values()]
+
+
+def test_a_worker_that_stands_still_in_mid_transaction_for_longer_than_its_timeout_settles_all_once(
+    queue: WorkingQueue, tmp_path: Path
+) -> None:
+    with worker_processes(queue, FREEZES, tmp_path) as workers:
+        workers.start("a")
+        send(queue)
+        queue.wait_ended(COUNT)
+        (tmp_path / "freeze").touch()
+        send(queue)
+        status = queue.names.status
+        wait_until((tmp_path / "frozen").exists, "it stands still")
+        wait_until(
+            lambda: ends_of(queue, status, "READ_COMMITTED") == ends_of(queue, status, "READ_UNCOMMITTED"),
+            "Kafka ends its transaction",
+        )
+        assert ends(queue) == {"completed": COUNT}
+        workers.signal("a", signal.SIGCONT)
+        wait_until(lambda: ends(queue) == {"completed": 2 * COUNT}, "all to end, once each")
+        assert workers.stop_all() == {"a": 0}
+        assert "all that is not settled is read again" in workers.log("a")
+
+
+# The broker itself.
+
+
+@contextmanager
+def quick_calls(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Librdkafka may never answer a call after a restart: a test need not wait for 15 s for it."""
+    patch.setattr(transaction, "CALL_TIMEOUT_S", 3.0)
+    patch.setattr(transaction, "GRACE_S", 1.0)
+    yield
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of another process are Linux's")
+def test_a_disk_that_is_full_ends_the_broker_and_when_it_is_back_all_are_settled_once(
+    broker: EmbeddedKafka, own: WorkingQueue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that takes no byte more is played by a limit of the broker's files. Its coordinators load anew then."""
+    caplog.set_level(logging.INFO, "fairlane")
+    with quick_calls(monkeypatch), own.worker(work):
+        send(own)
+        own.wait_ended(COUNT)
+        send(own)
+        server = broker.cluster.brokers[1]
+        assert server.mark is not None
+        resource.prlimit(server.mark.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+        wait_until(lambda: not server.is_alive(), "the broker ends", timeout_s=30)
+        wait_complaint(caplog, f"no heartbeat arrives: Kafka at {own.bootstrap} does not take it")
+        broker.restart(1)
+        send(own)
+        wait_until(lambda: ends(own) == {"completed": 3 * COUNT}, "all to end, once each", timeout_s=60)
+        wait_until(lambda: "heartbeats arrive again" in caplog.text, "heartbeats again")
+    assert len(complaints(caplog)) <= 6, complaints(caplog)
+
+
+# Records are missing.
 
 
 def test_records_that_retention_removed_before_they_were_read_are_passed_over_and_the_rest_runs(
@@ -92,11 +398,11 @@ def test_records_that_retention_removed_before_they_were_read_are_passed_over_an
 ) -> None:
     with working_queue(kafka, partitions=1) as queue:
         lane = queue.names.lane(3)
-        queue.send(queue.task("work", b'{"how":"done"}'))
+        send(queue, count=1)
         with queue.worker(work):
             queue.wait_ended(1)
             wait_until(lambda: not queue.lag(), "lag 0")
-        queue.send(*[queue.task("work", b'{"how":"done"}') for _ in range(COUNT)])
+        send(queue)
         # What an operator's retention does: 10 of those that nobody has read yet are gone.
         admin = AdminClient({"bootstrap.servers": kafka})
         (removed,) = admin.delete_records([TopicPartition(lane, 0, 11)]).values()
@@ -108,3 +414,37 @@ def test_records_that_retention_removed_before_they_were_read_are_passed_over_an
         assert {len(found) for found in ended.values()} == {1}
         assert time.monotonic() - began < 60
         assert f"{lane}/0 begins at 11, after the committed offset" in caplog.text
+
+
+def test_a_lane_that_is_made_anew_while_no_worker_runs_is_read_from_its_beginning(queue: WorkingQueue) -> None:
+    """Kafka forgets with a topic how far the group was in it."""
+    with queue.worker(work):
+        send(queue)
+        queue.wait_ended(COUNT)
+    with without(queue, queue.names.lane(3)):
+        pass
+    later = [queue.task("work", b'{"how":"done"}') for _ in range(COUNT)]
+    queue.send(*later)
+    with queue.worker(work):
+        for task in later:
+            queue.wait_event(task, "completed", timeout_s=60)
+
+
+def test_the_table_and_the_tests_agree() -> None:
+    page = (ROOT / "docs/brokers.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "---" not in line][1:]
+    assert len(rows) >= 12
+    said = "".join(path.read_text() for path in [*sorted((ROOT / "consumer").glob("*.py")), ROOT / "topics/errors.py"])
+    words = re.sub(r'"\s*f?"', "", said)
+    named = set()
+    for row in rows:
+        tests = re.findall(r"`(test_\w+)` in `(test_\w+\.py)`", row)
+        assert tests, f"a row without a test: {row}"
+        for name, file in tests:
+            assert f"def {name}(" in (ROOT / "tests" / file).read_text(), f"{file} has no {name}"
+            if file == Path(__file__).name:
+                named.add(name)
+        for quoted in re.findall("“([^”]+)”", row):
+            assert all(part in words for part in quoted.split("…")), f"no worker says {quoted!r}"
+    here = set(re.findall(r"^def (test_\w+)\(", Path(__file__).read_text(), re.MULTILINE))
+    assert here - named == {"test_the_table_and_the_tests_agree"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from worker_parts import config
 
 from fairlane.consumer import heartbeat
@@ -41,6 +41,7 @@ class FakeProducer:
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "Producer", FakeProducer)
     monkeypatch.setattr(heartbeat, "PERIOD_S", 0.001)
+    monkeypatch.setattr(heartbeat, "missing_topics", lambda _connection, _topics: frozenset())
 
 
 def pulse(look: Any = lambda fixed: fixed) -> tuple[Pulse, FakeProducer]:
@@ -79,7 +80,7 @@ def test_a_beat_that_fails_is_not_the_last_one() -> None:
         return fixed
 
     made, inner = pulse(look)
-    inner.fails = [BufferError(), KafkaException()]
+    inner.fails = [BufferError(), KafkaException(KafkaError(KafkaError._UNKNOWN_TOPIC))]
     made.start()
     assert inner.beaten.wait(10)
     made.close(5)

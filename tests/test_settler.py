@@ -431,4 +431,4 @@ def test_a_letter_that_not_even_thrift_makes_small_enough_is_said_aloud(
     bench.kafka.judge = judge
     bench.tell(outbox(0))
     assert bench.last.topics == ["shop.status"]
-    assert "even the dead letter is too large" in caplog.text
+    assert "even the dead letter is too large for topic shop.dlq" in caplog.text

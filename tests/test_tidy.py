@@ -47,6 +47,7 @@ CORE = (
     "consumer/shutdown.py",
     "consumer/health.py",
     "consumer/stall.py",
+    "consumer/trouble.py",
     "topics/plan.py",
     "topics/routing.py",
     "topics/wire.py",

@@ -95,6 +95,7 @@ class FakeProducer:
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transaction, "Producer", FakeProducer)
     monkeypatch.setattr(transaction, "BACKOFF_S", 0)
+    monkeypatch.setattr(transaction, "missing_topics", lambda _connection, _topics: frozenset())
 
 
 def make(*, ending: bool = False) -> tuple[TransactionalProducer, FakeProducer]:
@@ -286,6 +287,31 @@ def test_a_record_that_was_not_taken_in_time_is_late_and_not_refused() -> None:
         producer.run(RECORDS, OFFSETS, LEASE)
     assert aborted.value.refusals == ()
     assert [(each.outcome, each.topic) for each in aborted.value.late] == [(1, "shop.replies")]
+
+
+def test_a_record_that_is_late_for_want_of_its_topic_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Librdkafka lets a record for a topic that was deleted time out."""
+    monkeypatch.setattr(transaction, "missing_topics", lambda _connection, topics: frozenset(topics))
+    producer, inner = make()
+    inner.refuses["shop.replies"] = KafkaError._MSG_TIMED_OUT
+    with pytest.raises(Aborted) as aborted:
+        producer.run(RECORDS, OFFSETS, LEASE)
+    assert [(each.outcome, each.code) for each in aborted.value.refusals] == [(1, "UNKNOWN_TOPIC_OR_PART")]
+
+
+@pytest.mark.parametrize("name", ["init", "begin", "offsets", "commit", "abort"])
+def test_a_coordinator_that_is_loading_is_asked_again(name: str) -> None:
+    """It says so after its broker started, until it has read its part of the log."""
+    producer, inner = make()
+    inner.fails[name] = [raised(KafkaError.COORDINATOR_LOAD_IN_PROGRESS, retriable=True) for _ in range(3)]
+    producer.init()
+    if name == "abort":
+        inner.fails["commit"] = [raised(txn_requires_abort=True)]
+        with pytest.raises(Aborted):
+            producer.run(RECORDS, OFFSETS, LEASE)
+    else:
+        producer.run(RECORDS, OFFSETS, LEASE)
+    assert inner.calls.count(name) == 4
 
 
 def test_refusals_of_one_transaction_are_not_those_of_the_next() -> None:
