@@ -68,4 +68,4 @@ class Unreadable(msgspec.Struct, frozen=True, gc=False):
     @property
     def size_bytes(self) -> int:
         """What it is counted as."""
-        return len(self.value) + len(self.key or b"")
+        return len(self.value) + len(self.key or b"") + sum([len(value) for _, value in self.headers if value])

@@ -269,6 +269,9 @@ class Intake:
         restored = reading.position.restored
         losses = restored.losses.get(offset, 0) if restored is not None else 0
         size_bytes = HEADERS_BYTES + len(value) + (len(key) if key is not None else 0)
+        if task.headers:
+            # Not by our own producers, whose headers HEADERS_BYTES stands for.
+            size_bytes += sum([len(value) for _, value in task.headers if value])
         delivery = Delivery(task, assigned, offset, reading.account, size_bytes, losses)
         if task.not_before_ms <= now_ms:
             return delivery

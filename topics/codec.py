@@ -1,11 +1,13 @@
 """One type, from and to JSON: pydantic for what users write, msgspec for its Structs and for what pydantic cannot do.
 
-Invariant: what does not fit is an Unfit with one line per error; JSON from outside never ends in another exception of
-pydantic's or msgspec's. Types are looked at once, when the task is defined, and what cannot be JSON is said there.
+Invariant: what does not fit is an Unfit with one line per error, short, and without any value of the payload's, since
+it is logged; JSON from outside never ends in another exception of pydantic's or msgspec's. Types are looked at once,
+when the task is defined, and what cannot be JSON is said there.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -18,7 +20,13 @@ BASE64: Final = pydantic.ConfigDict(ser_json_bytes="base64", val_json_bytes="bas
 """How bytes are JSON where no model says otherwise."""
 
 _MAX_ERRORS: Final = 20
-_MAX_SHOWN: Final = 60
+_MAX_LISTED: Final = 1_000
+"""pydantic describes all errors or none, and a payload may have as many as bytes."""
+_MAX_LINE: Final = 300
+_MAX_NAME: Final = 60
+# Where msgspec and pydantic repeat a value in what they say.
+_VALUE: Final = re.compile(r"^(Invalid (?:enum )?value) .*?(?= - at `\$|$)", re.DOTALL)
+_WRITTEN_VALUE: Final = re.compile(r"input_value=.*, (?=input_type=)", re.DOTALL)
 
 
 def _write_model(value: Any) -> Any:
@@ -76,7 +84,7 @@ class PydanticCodec:
         except pydantic.ValidationError as error:
             raise _unfit(error) from None
         except PydanticSerializationError as error:
-            raise Unfit((" ".join(str(error).split()),)) from None
+            raise Unfit((_WRITTEN_VALUE.sub("", " ".join(str(error).split())),)) from None
 
 
 class MsgspecCodec:
@@ -90,7 +98,7 @@ class MsgspecCodec:
         try:
             return self._decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Unfit((str(error) or "too deeply nested",)) from None
+            raise Unfit((_problem(error),)) from None
 
     def dump(self, value: Any) -> bytes:
         """JSON of a value, checked. Raises Unfit."""
@@ -98,7 +106,7 @@ class MsgspecCodec:
             data = _encoder.encode(value)
             self._decoder.decode(data)
         except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise Unfit((str(error) or "too deeply nested",)) from None
+            raise Unfit((_problem(error),)) from None
         return data
 
 
@@ -151,7 +159,11 @@ def _is_foreign(info: Any, seen: set[int]) -> bool:
 
 
 def _read_model(of: type[Any], value: Any) -> Any:
-    return of.model_validate(value)
+    try:
+        return of.model_validate(value)
+    except pydantic.ValidationError as error:
+        # msgspec says what str() of it says, which has the value.
+        raise ValueError(str(_unfit(error))) from None
 
 
 def _name(of: Any) -> str:
@@ -163,7 +175,9 @@ def _first_line(error: Exception) -> str:
 
 
 def _unfit(error: pydantic.ValidationError) -> Unfit:
-    details = error.errors(include_url=False, include_context=False)
+    if error.error_count() > _MAX_LISTED:
+        return Unfit((f"{error.error_count()} errors, too many to say where",))
+    details = error.errors(include_url=False, include_context=False, include_input=False)
     lines = [_line(detail) for detail in details[:_MAX_ERRORS]]
     if len(details) > _MAX_ERRORS:
         lines.append(f"and {len(details) - _MAX_ERRORS} more")
@@ -171,13 +185,19 @@ def _unfit(error: pydantic.ValidationError) -> Unfit:
 
 
 def _line(detail: ErrorDetails) -> str:
-    where = ".".join(str(part) for part in detail["loc"])
-    line = f"{where}: {detail['msg']}" if where else detail["msg"]
-    given = detail["input"]
-    if detail["type"] != "missing" and isinstance(given, str | int | float | bool | None):
-        shown = repr(given)
-        line += f" (got {shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + '…'})"
-    return line
+    # Names of fields, also of those that nobody knows, come from the payload.
+    where = ".".join(_cut(str(part), _MAX_NAME) for part in detail["loc"])
+    said = "Input tag is none of the expected ones" if detail["type"] == "union_tag_invalid" else detail["msg"]
+    return _cut(f"{where}: {said}" if where else said, _MAX_LINE)
+
+
+def _problem(error: Exception) -> str:
+    """What msgspec says, without the value that it is about."""
+    return _cut(_VALUE.sub(r"\1", str(error)), _MAX_LINE) or "too deeply nested"
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[:limit] + "…"
 
 
 _decode_any: Final = msgspec.json.Decoder().decode
@@ -206,4 +226,4 @@ def load_any(data: bytes) -> Any:
     try:
         return _decode_any(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Unfit((str(error) or "too deeply nested",)) from None
+        raise Unfit((_problem(error),)) from None

@@ -129,5 +129,14 @@ MAX_NUMBER: Final = 10**MAX_DIGITS - 1
 MAX_NAME: Final = 1_024
 """Longest id and type, in characters: both go into the key and the value of status events, which must always fit."""
 
+MAX_TEXT_BYTES: Final = 4 * 1_024
+"""Longest `ce_source` and `content-type`: what many records have in common is kept, a thousand of each."""
+
+MAX_TRACESTATE: Final = 16 * 1_024
+"""Longest tracestate that is passed on, in characters: 32 members of the longest that W3C allows."""
+
+MAX_HEADERS: Final = 1_000
+"""Of one record: each hop of it reads and writes them all."""
+
 MAX_MESSAGE_BYTES: Final = 2 * 1_024
 MAX_TRACEBACK_BYTES: Final = 8 * 1_024

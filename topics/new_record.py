@@ -12,7 +12,7 @@ from itertools import product
 from typing import Final, NamedTuple
 
 from fairlane.topics import rfc3339, task_headers
-from fairlane.topics.headers import MAX_NAME, Headers
+from fairlane.topics.headers import MAX_NAME, MAX_TEXT_BYTES, MAX_TRACESTATE, Headers
 from fairlane.topics.task import Origin, Task
 
 DEFAULT_SOURCE: Final = b"fairlane"
@@ -122,13 +122,13 @@ def read(
         content_type, enqueued_ms = _media_type(values[layout.content_type]), _time_ms(values[4])
         traceparent = values[layout.traceparent].decode() if layout.traceparent else ""
         tracestate = values[layout.tracestate].decode() if layout.tracestate else ""
-    except UnicodeDecodeError:
+    except ValueError:
         return None
     if not (source and task_type and content_type and enqueued_ms and _is_name(task_id)):
         return None
     if layout.traceparent and not task_headers.TRACEPARENT.fullmatch(traceparent):
         return None
-    if layout.tracestate and not tracestate:
+    if layout.tracestate and not 0 < len(tracestate) <= MAX_TRACESTATE:
         return None
     if layout.lane:
         task_headers.check_lane(values[layout.lane], values[layout.priority] if layout.priority else b"0")
@@ -160,25 +160,32 @@ def _is_name(text: str) -> bool:
 
 @lru_cache(maxsize=1_024)
 def _text(raw: bytes) -> str:
-    return raw.decode()
+    return _short(raw).decode()
 
 
 @lru_cache(maxsize=1_024)
 def _name(raw: bytes) -> str:
-    text = raw.decode()
+    text = _short(raw).decode()
     return text if _is_name(text) else ""
 
 
 @lru_cache(maxsize=1_024)
 def _media_type(raw: bytes) -> str:
-    text = raw.decode()
+    text = _short(raw).decode()
     return "" if text.lower().startswith(STRUCTURED) else text
 
 
 @lru_cache(maxsize=4_096)
 def _time_ms(raw: bytes) -> int:
-    ms = rfc3339.parse_ms(raw.decode()) or 0
+    ms = rfc3339.parse_ms(_short(raw).decode()) or 0
     return ms if ms <= LAST_TIME_MS and rfc3339.format_ms(ms).encode() == raw else 0
+
+
+def _short(raw: bytes) -> bytes:
+    """Raises ValueError where it is too long to be kept; an exception is not kept either."""
+    if len(raw) > MAX_TEXT_BYTES:
+        raise ValueError
+    return raw
 
 
 def _is_text(key: bytes) -> bool:

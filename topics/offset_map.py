@@ -209,7 +209,7 @@ def _put(body: bytearray, number: int) -> None:
 
 
 class _Numbers(Iterator[int]):
-    """Reads varints from a place on; raises IndexError past the end."""
+    """Reads varints from a place on; raises IndexError past the end, ValueError where one is no offset of Kafka's."""
 
     __slots__ = ("_data", "place")
 
@@ -226,3 +226,5 @@ class _Numbers(Iterator[int]):
             if byte < 0x80:
                 return number
             shift += 7
+            if shift > 63:
+                raise ValueError

@@ -21,9 +21,9 @@ from fairlane.topics.task import Origin, Task
 _TOPIC: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 _REPLY_TO: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}:[0-9]{1,9}")
 TRACEPARENT: Final = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]*)?"
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]{0,200})?"
 )
-"""W3C Trace Context, section 3.2.2; a later version may go on after a dash."""
+"""W3C Trace Context, section 3.2.2; a later version may go on after a dash, here by 200 characters."""
 
 VERSION: Final = b"1"
 """Of these headers. It is what a record has that does not name one, so none of ours does."""

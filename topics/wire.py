@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from fairlane.topics import new_record, rfc3339, task_headers
 from fairlane.topics.bodies import JSON, Said, read_bare, read_bare_only, read_structured
 from fairlane.topics.errors import MalformedRecord
-from fairlane.topics.headers import EVENT, MAX_NAME, OWN, Headers
+from fairlane.topics.headers import EVENT, MAX_HEADERS, MAX_NAME, MAX_TEXT_BYTES, MAX_TRACESTATE, OWN, Headers
 from fairlane.topics.ids import made_at_ms
 from fairlane.topics.letters import dead_letter, replay
 from fairlane.topics.task import Form, Origin, Task
@@ -72,7 +72,7 @@ def decode(
         ours = new_record.read(topic, partition, offset, key, value, headers, lane=lane, priority=priority)
         if ours is not None:
             return ours
-    found = dict(headers) if headers else {}
+    found = _by_name(headers) if headers else {}
     foreign = tuple(headers) if headers else ()
     own: dict[str, Any] = {}
     if not OWN.isdisjoint(found):
@@ -93,7 +93,7 @@ def decode(
         content_type=said.content_type,
         priority=priority,
         # A time that cannot be read is no reason to refuse the work.
-        enqueued_ms=(said.time and rfc3339.parse_ms(said.time)) or made_at_ms(task_id) or max(timestamp_ms, 0),
+        enqueued_ms=_time_ms(said.time) or made_at_ms(task_id) or max(timestamp_ms, 0),
         lane=lane or "",
         origin=origin,
         source=said.source,
@@ -113,6 +113,17 @@ def decode(
             own["own_trace"] = True
     # Most records are new and have none: giving `**own` to Task would cost all of them 0.4 µs.
     return replace(task, **own)
+
+
+def _by_name(headers: Headers) -> dict[str, bytes | None]:
+    if len(headers) > MAX_HEADERS:
+        raise MalformedRecord(f"it has {len(headers)} headers, more than {MAX_HEADERS}")
+    return dict(headers)
+
+
+def _time_ms(text: str) -> int | None:
+    """A time that is not too long to be kept; None where it is none."""
+    return rfc3339.parse_ms(text) if 0 < len(text) <= MAX_NAME else None
 
 
 def _own(found: Mapping[str, bytes | None], *, in_lane: bool) -> dict[str, Any]:
@@ -158,7 +169,7 @@ def _binary(found: Mapping[str, bytes | None], task_type: str, value: bytes, con
         text_of(found, "ce_id"),
         _text("ce_source", source) if source else "",
         # Of many tasks that are enqueued together, many are so in the same millisecond.
-        _text("ce_time", time) if time else "",
+        _text("ce_time", time) if time and len(time) <= MAX_NAME else "",
         content_type or JSON,
     )
 
@@ -166,6 +177,8 @@ def _binary(found: Mapping[str, bytes | None], task_type: str, value: bytes, con
 @lru_cache(maxsize=1_024)
 def _text(name: str, raw: bytes) -> str:
     """A header that says the same on many records, as text."""
+    if len(raw) > MAX_TEXT_BYTES:
+        raise MalformedRecord(f"{name} has {len(raw)} bytes, more than {MAX_TEXT_BYTES}")
     return text_of({name: raw}, name)
 
 
@@ -192,9 +205,9 @@ def _trace(found: Mapping[str, bytes | None], said: Said) -> tuple[str, str]:
             parent = raw.decode("utf-8", "replace")
             if TRACEPARENT.fullmatch(parent):
                 state = found.get(state_name)
-                return parent, state.decode("utf-8", "replace") if state else ""
+                return parent, state.decode("utf-8", "replace") if state and len(state) <= MAX_TRACESTATE else ""
     if said.traceparent and TRACEPARENT.fullmatch(said.traceparent):
-        return said.traceparent, said.tracestate
+        return said.traceparent, said.tracestate if len(said.tracestate) <= MAX_TRACESTATE else ""
     return "", ""
 
 
