@@ -105,6 +105,8 @@ def _account(
     if not drained:
         crew.failures.append(f"the queue did not drain within {DRAIN_S:g} s; left: {follower.lag()}")
     follower.read_to_end()
+    if follower.jumps or follower.read_late:
+        say(f"{follower.read_late} events came only when the topic was read again, {follower.jumps} jumps prevented")
     stored, waiting = follower.stored()
     evidence = Evidence(
         acknowledged=list(_lines(folder, "acks", Acknowledged)),
