@@ -1,17 +1,15 @@
 """A Kafka that is not as it should be: nothing acknowledged is lost, the worker says what is wrong and what to do about
 it, once and not again and again, and goes on by itself when it is mended. Each row of docs/brokers.md names its tests.
 
-What do these tests do? They take something away from a worker that works, and give it back. What only its own broker
-can be denied, or dies of, is done to one that they share.
+What do these tests do? They take something away from a worker that works, and give it back. What only a broker of their
+own can be denied, or dies of, is done in test_bad_own_broker.py.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-import resource
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from broken_kafka import COUNT, ONCE, complaints, ends, send, wait_complaint, work
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are in its documentation
     AdminClient,
@@ -27,85 +26,22 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are in
     ConfigResource,
     OffsetSpec,
 )
-from denied import AUTHORIZER, GROUP, TOPIC, TRANSACTIONAL_ID, denied
-from live_queue import headers_of, records, wait_until
+from live_queue import records, wait_until
 from worker_processes import worker_processes
 from working_queue import WorkingQueue, working_queue
 
-from fairlane.consumer import transaction
-from fairlane.consumer.context import context
-from fairlane.consumer.retry import RetryPolicy
-from fairlane.consumer.signals import RetryLater
-from fairlane.kafka import EmbeddedKafka
 from fairlane.topics.admin import TopicAdmin
-from fairlane.topics.events import TERMINAL, decode_heartbeat, decode_status
+from fairlane.topics.events import decode_heartbeat
 from fairlane.topics.topology import Topology
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).resolve().parent.parent
-COUNT = 20
-ONCE = RetryPolicy(max_attempts=1)
-
-
-async def work(how: str) -> str:
-    if how == "dead":
-        raise ValueError("no good")
-    if how == "later" and context().attempt == 1:
-        raise RetryLater(5.0, "not yet")
-    if how.startswith("emit "):
-        context().emit(how.removeprefix("emit "), b"a record of somebody else's")
-    return how
-
-
-def send(queue: WorkingQueue, how: str = "done", count: int = COUNT) -> None:
-    queue.send(*[queue.task("work", b'{"how":"%s"}' % how.encode()) for _ in range(count)])
-
-
-def ends(queue: WorkingQueue) -> Counter[str]:
-    """How many tasks came to an end, and how many have more than one: read anew, since the topic may be a new one."""
-    origins: dict[bytes, list[str]] = {}
-    for record in records(queue.bootstrap, queue.names.status):
-        event = decode_status(record.value() or b"")
-        if event is not None and event.state in TERMINAL:
-            origins.setdefault(headers_of(record)["fairlane-origin"] or b"", []).append(event.state)
-    return Counter("twice" if len(states) > 1 else states[0] for states in origins.values())
-
-
-def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the worker said of Kafka; what its tasks failed of is another matter."""
-    return [
-        each.getMessage()
-        for each in caplog.records
-        if each.levelno >= logging.WARNING
-        and each.name.startswith("fairlane.")
-        and each.name != "fairlane.executor"
-        # That a group begins is no complaint.
-        and "has no committed offsets" not in each.getMessage()
-    ]
-
-
-def wait_complaint(caplog: pytest.LogCaptureFixture, says: str) -> None:
-    wait_until(lambda: any(says in each for each in complaints(caplog)), says, timeout_s=60)
 
 
 @pytest.fixture
 def queue(kafka: str) -> Iterator[WorkingQueue]:
     with working_queue(kafka, partitions=2) as queue:
-        yield queue
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[EmbeddedKafka]:
-    """A broker of these tests' own, with an authorizer."""
-    with EmbeddedKafka(properties=AUTHORIZER) as kafka:
-        yield kafka
-
-
-@pytest.fixture
-def own(broker: EmbeddedKafka) -> Iterator[WorkingQueue]:
-    """A queue on that broker."""
-    with working_queue(broker.bootstrap, partitions=2) as queue:
         yield queue
 
 
@@ -154,97 +90,6 @@ def test_a_topic_of_heartbeats_that_is_missing_is_named_and_tasks_run_all_the_sa
             queue.wait_ended(COUNT)
             wait_complaint(caplog, f"no heartbeat arrives: Kafka refuses topic {queue.names.workers} (")
         wait_until(lambda: "heartbeats arrive again" in caplog.text, "heartbeats again", timeout_s=30)
-
-
-# A right is missing.
-
-
-@pytest.mark.parametrize(("refused", "how", "state"), [("dlq", "dead", "failed"), ("status", "done", "completed")])
-def test_a_topic_that_may_not_be_written_is_named_and_when_it_may_all_are_settled_once(
-    own: WorkingQueue, refused: str, how: str, state: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "fairlane")
-    topic = f"{own.names.queue}.{refused}"
-    with own.worker(work, policies={"work": {"retry": ONCE}}):
-        with denied(own.bootstrap, TOPIC, topic, "WRITE"):
-            send(own, how)
-            wait_complaint(caplog, f" has no right to Write topic {topic}")
-            assert not own.terminal()
-        wait_until(lambda: ends(own) == {state: COUNT}, "all to end, once each")
-    assert len(own.letters()) == (COUNT if how == "dead" else 0)
-    assert "settling again, after " in caplog.text
-    assert len(complaints(caplog)) <= 2, complaints(caplog)
-
-
-def test_a_topic_of_somebody_elses_that_may_not_be_written_costs_only_the_tasks_that_wrote_to_it(
-    own: WorkingQueue,
-) -> None:
-    """Kafka refuses the transaction and not the record: whose doing it was has to be found out."""
-    topic = f"{own.names.queue}.audit"
-    with denied(own.bootstrap, TOPIC, topic, "WRITE"), own.worker(work):
-        send(own, f"emit {topic}", 1)
-        send(own)
-        own.wait_ended(1 + COUNT)
-    assert ends(own) == {"completed": COUNT, "failed": 1}
-    (letter,) = own.letters()
-    assert headers_of(letter)["fairlane-reason"] == b"outbox_failed"
-
-
-def test_a_lane_that_may_not_be_read_is_named_and_read_on_when_it_may(
-    own: WorkingQueue, caplog: pytest.LogCaptureFixture
-) -> None:
-    lane = own.names.lane(3)
-    with own.worker(work):
-        send(own)
-        own.wait_ended(COUNT)
-        with denied(own.bootstrap, TOPIC, lane, "READ"):
-            send(own)
-            wait_complaint(caplog, f" has no right to Read topic {lane}")
-        send(own)
-        wait_until(lambda: ends(own) == {"completed": 3 * COUNT}, "all to end, once each")
-    assert len(complaints(caplog)) <= 3, complaints(caplog)
-
-
-@pytest.mark.parametrize("when", ["before it starts", "while it works"])
-def test_a_group_that_may_not_be_read_is_named_and_joined_again_when_it_may(
-    own: WorkingQueue, when: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    refusal = denied(own.bootstrap, GROUP, own.names.group, "READ")
-    if when == "before it starts":
-        refusal.__enter__()
-    with own.worker(work):
-        if when == "while it works":
-            send(own, count=1)
-            own.wait_ended(1)
-            refusal.__enter__()
-        send(own)
-        wait_complaint(caplog, "nothing can be read: ")
-        assert f" has no right to Read group {own.names.group}" in caplog.text
-        refusal.__exit__(None, None, None)
-        count = COUNT + (when == "while it works")
-        wait_until(lambda: ends(own) == {"completed": count}, "all to end, once each")
-    assert len(complaints(caplog)) <= 4, complaints(caplog)
-
-
-@pytest.mark.parametrize("when", ["before it starts", "while it works"])
-def test_transactions_that_may_not_begin_are_named_and_begun_when_they_may(
-    own: WorkingQueue, when: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    refusal = denied(own.bootstrap, TRANSACTIONAL_ID, f"{own.names.group}-", "WRITE")
-    if when == "before it starts":
-        refusal.__enter__()
-    with own.worker(work):
-        if when == "while it works":
-            send(own, count=1)
-            own.wait_ended(1)
-            refusal.__enter__()
-        send(own)
-        says = f" has no right to Write transactional-id {own.names.group}-"
-        wait_complaint(caplog, says)
-        refusal.__exit__(None, None, None)
-        count = COUNT + (when == "while it works")
-        wait_until(lambda: ends(own) == {"completed": count}, "all to end, once each")
-    assert len(complaints(caplog)) <= 4, complaints(caplog)
 
 
 # A record is too large.
@@ -357,39 +202,6 @@ def test_a_worker_that_stands_still_in_mid_transaction_for_longer_than_its_timeo
         assert "all that is not settled is read again" in workers.log("a")
 
 
-# The broker itself.
-
-
-@contextmanager
-def quick_calls(patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Librdkafka may never answer a call after a restart: a test need not wait for 15 s for it."""
-    patch.setattr(transaction, "CALL_TIMEOUT_S", 3.0)
-    patch.setattr(transaction, "GRACE_S", 1.0)
-    yield
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="limits of another process are Linux's")
-def test_a_disk_that_is_full_ends_the_broker_and_when_it_is_back_all_are_settled_once(
-    broker: EmbeddedKafka, own: WorkingQueue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A disk that takes no byte more is played by a limit of the broker's files. Its coordinators load anew then."""
-    caplog.set_level(logging.INFO, "fairlane")
-    with quick_calls(monkeypatch), own.worker(work):
-        send(own)
-        own.wait_ended(COUNT)
-        send(own)
-        server = broker.cluster.brokers[1]
-        assert server.mark is not None
-        resource.prlimit(server.mark.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
-        wait_until(lambda: not server.is_alive(), "the broker ends", timeout_s=30)
-        wait_complaint(caplog, f"no heartbeat arrives: Kafka at {own.bootstrap} does not take it")
-        broker.restart(1)
-        send(own)
-        wait_until(lambda: ends(own) == {"completed": 3 * COUNT}, "all to end, once each", timeout_s=60)
-        wait_until(lambda: "heartbeats arrive again" in caplog.text, "heartbeats again")
-    assert len(complaints(caplog)) <= 6, complaints(caplog)
-
-
 # Records are missing.
 
 
@@ -442,9 +254,9 @@ def test_the_table_and_the_tests_agree() -> None:
         assert tests, f"a row without a test: {row}"
         for name, file in tests:
             assert f"def {name}(" in (ROOT / "tests" / file).read_text(), f"{file} has no {name}"
-            if file == Path(__file__).name:
-                named.add(name)
+            named.add(name)
         for quoted in re.findall("“([^”]+)”", row):
             assert all(part in words for part in quoted.split("…")), f"no worker says {quoted!r}"
-    here = set(re.findall(r"^def (test_\w+)\(", Path(__file__).read_text(), re.MULTILINE))
+    files = [Path(__file__), Path(__file__).with_name("test_bad_own_broker.py")]
+    here = {name for file in files for name in re.findall(r"^def (test_\w+)\(", file.read_text(), re.MULTILINE)}
     assert here - named == {"test_the_table_and_the_tests_agree"}
