@@ -9,8 +9,9 @@ import logging
 
 from confluent_kafka import KafkaError
 
-from fairlane.consumer.remedies import DENIALS, MISSING, WHEN, Remedies
+from fairlane.consumer.remedies import MISSING, WHEN, Remedies
 from fairlane.consumer.trouble import Trouble
+from fairlane.topics.denial import DENIALS
 
 _logger = logging.getLogger("fairlane.reader")
 

@@ -10,19 +10,12 @@ from typing import Final
 from confluent_kafka import KafkaError
 
 from fairlane.topics.connection import Connection
+from fairlane.topics.denial import DENIALS
 from fairlane.topics.errors import RightMissing
 from fairlane.topics.names import QueueNames
 from fairlane.topics.rights import Operation, Right
 
 MISSING: Final = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION"})
-DENIALS: Final = frozenset(
-    {
-        "TOPIC_AUTHORIZATION_FAILED",
-        "GROUP_AUTHORIZATION_FAILED",
-        "TRANSACTIONAL_ID_AUTHORIZATION_FAILED",
-        "CLUSTER_AUTHORIZATION_FAILED",
-    }
-)
 WHEN: Final = "work goes on by itself when that is mended"
 _BY_WORDS: Final = {KafkaError(getattr(KafkaError, name)).str(): name for name in DENIALS}
 

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Final
 
 from opentelemetry.trace import Span
 
 from fairlane.consumer.outcome import Outcome, traceparent_of
 from fairlane.consumer.settlement import Refusal, Settling, is_lost_for_good
 from fairlane.topics import tracing
+from fairlane.topics.denial import DENIALS
 
 _logger = logging.getLogger("fairlane.settler")
-
-_DENIED: Final = "TOPIC_AUTHORIZATION_FAILED"
 
 
 def refused(batch: Sequence[Settling], refusals: Sequence[Refusal]) -> None:
@@ -26,7 +24,7 @@ def refused(batch: Sequence[Settling], refusals: Sequence[Refusal]) -> None:
         each = batch[refusal.outcome]
         record = each.outcome.delivery
         at = {"offset": record.offset, "partition": str(record.assigned.key)}
-        detail = f": {refusal.detail}" if refusal.code == _DENIED else ""
+        detail = f": {refusal.detail}" if refusal.code in DENIALS else ""
         _logger.warning(
             "Kafka refused a record of a task on topic %s: %s%s", refusal.topic, refusal.code, detail, extra=at
         )

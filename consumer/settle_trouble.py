@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 
-from fairlane.consumer.remedies import DENIALS, MISSING, WHEN, Remedies
+from fairlane.consumer.remedies import MISSING, WHEN, Remedies
 from fairlane.consumer.transaction import Aborted, ProducerGivenUp
 from fairlane.consumer.trouble import Trouble
+from fairlane.topics.denial import DENIALS
 
 _logger = logging.getLogger("fairlane.settler")
 

@@ -23,7 +23,7 @@ from fairlane.consumer.head_of_line import MapHead
 from fairlane.consumer.ledger import Ledger, OffsetToCommit, Progress
 from fairlane.consumer.linger import QUIET_S, Linger
 from fairlane.consumer.outcome import OUTCOMES, Outcome, size_of
-from fairlane.consumer.remedies import DENIALS, Remedies
+from fairlane.consumer.remedies import Remedies
 from fairlane.consumer.retry import AttemptsMax
 from fairlane.consumer.settle_meter import SettleMeter
 from fairlane.consumer.settle_records import Record, Settles
@@ -32,6 +32,7 @@ from fairlane.consumer.settlement import Settling, halves, spared, still_ours
 from fairlane.consumer.to_settler import Closing, Delivered, Dropped, Message, Opened, ReachedEnd, RecordLosses, Stop
 from fairlane.consumer.transaction import Aborted, ProducerGivenUp, TransactionalProducer
 from fairlane.topics import tracing
+from fairlane.topics.denial import DENIALS
 
 _logger = logging.getLogger("fairlane.settler")
 

@@ -23,6 +23,9 @@ _KINDS: Final = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "cluster",
 }
 
+DENIALS: Final = frozenset(KafkaError(code).name() for code in _KINDS)
+"""Kafka's names of these errors."""
+
 AGAIN_S: Final = 60.0
 """After so long what is still missing is told again."""
 
