@@ -92,18 +92,18 @@ def purge_letters(
             )  # fmt: skip
 
         count = 0
-        with closing(_chosen(scanner, job, dealt, starts, ends)) as chosen:
-            while batch := list(islice(chosen, _AT_ONCE)):
-                try:
+        try:
+            with closing(_chosen(scanner, job, dealt, starts, ends)) as chosen:
+                while batch := list(islice(chosen, _AT_ONCE)):
                     transactions.write((), [note(place, task_id) for place, task_id in batch])
-                except KafkaException as error:
-                    refused: KafkaError = error.args[0]
-                    raise PurgeFailed(count, refused.name(), transactions.advice(refused)) from error
-                marked.update(place for place, _ in batch)
-                count += len(batch)
-                on_progress(count)
-        if count:
-            transactions.write((), [note(phase="ended", count=count)])
+                    marked.update(place for place, _ in batch)
+                    count += len(batch)
+                    on_progress(count)
+            if count:
+                transactions.write((), [note(phase="ended", count=count)])
+        except KafkaException as error:
+            refused: KafkaError = error.args[0]
+            raise PurgeFailed(count, refused.name(), transactions.advice(refused)) from error
         transactions.await_visible()
         cuts, firsts = _cuts(scanner, offsets, names, marked, transactions.topics[names.dlq])
     refused_why = _delete(connection, {each: cut for each, cut in cuts.items() if cut > firsts[each]}, timeout_s)
