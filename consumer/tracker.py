@@ -164,7 +164,8 @@ class PartitionTracker:
             unfinished: tuple[int, ...] = ()
             highest = watermark - 1
         else:
-            unfinished = tuple(takewhile(highest.__gt__, self._outstanding))
+            # The highest itself too: in a map that was restored it may be one that is still open.
+            unfinished = tuple(takewhile(highest.__ge__, self._outstanding))
         if not losses:
             return OffsetMap(watermark, highest, unfinished, NO_LOSSES, clean)
         outstanding, position = self._outstanding, self._position

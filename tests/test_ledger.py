@@ -145,6 +145,17 @@ def test_an_offset_apart_below_the_watermark_holds_it_back() -> None:
     assert (known.watermark, known.unfinished, known.highest_finished) == (0, (0,), 3)
 
 
+def test_an_offset_apart_stays_open_however_many_owners_hand_the_map_on() -> None:
+    """The last one that was finished is apart: of no offset that is settled can the map say that it is the highest."""
+    books = ledger([0, 1, 2])
+    books.finished(P5, [1])
+    books.finished(P5, [2])
+    known = commit(books, apart=[2])[P5]
+    for _owner in range(3):
+        assert [known.finished(offset) for offset in range(3)] == [False, True, False]
+        known = commit(ledger(start=known.watermark, end=3, restored=known))[P5]
+
+
 def test_an_offset_apart_holds_back_an_end_that_was_reached() -> None:
     books = ledger([0])
     books.finished(P5, [0])
@@ -204,8 +215,11 @@ def test_a_map_never_calls_finished_what_is_in_no_transaction(steps: list[tuple[
 
     def check(committed: dict[Assigned, OffsetMap]) -> None:
         for known in committed.values():
-            claimed = {offset for offset in delivered if known.finished(offset)}
-            assert claimed <= written, f"{claimed - written} is in no transaction"
+            # The next owner's first commit, before it has read anything, says no more than the one that it found.
+            handed_on = commit(ledger(start=known.watermark, end=position, restored=known))[P5]
+            for each in (known, handed_on):
+                claimed = {offset for offset in delivered if each.finished(offset)}
+                assert claimed <= written, f"{claimed - written} is in no transaction"
 
     for step, number in steps:
         match step:

@@ -104,6 +104,17 @@ def test_a_restored_map_goes_on_where_its_writer_was() -> None:
     assert tracker.watermark == 22
 
 
+def test_a_restored_map_whose_highest_offset_is_not_settled_goes_on_saying_so() -> None:
+    """A commit that sets it apart for a later transaction says so, and one that was cut to fit may."""
+    tracker = PartitionTracker(10, OffsetMap(10, 20, (10, 20)))
+    assert tracker.snapshot(clean=False) == OffsetMap(10, 20, (10, 20))
+    tracker.delivered([10, 20])
+    tracker.finished(10)
+    assert tracker.snapshot(clean=False) == OffsetMap(20, 20, (20,))
+    tracker.finished(20)
+    assert tracker.snapshot(clean=False) == OffsetMap(21, 20)
+
+
 def test_a_restored_offset_that_delivery_passes_over_is_gone() -> None:
     """Compaction, DeleteRecords and retention take records away that the map still knew."""
     tracker = PartitionTracker(10, OffsetMap(10, 20, (10, 15, 18)))

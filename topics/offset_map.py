@@ -64,7 +64,8 @@ class OffsetMap:
 
     Attributes:
         watermark: the committed offset; every offset below it is settled.
-        highest_finished: the highest offset that is settled; watermark - 1 if none is from the watermark on.
+        highest_finished: no offset above it is settled; watermark - 1 if none is from the watermark on. It is settled
+            itself unless it is among the unfinished: its record may be left to a later transaction.
         unfinished: the offsets in [watermark, highest_finished] that are known and not settled, ascending.
         losses: offset -> how many workers died on it; offsets of unsettled records only, also above highest_finished.
         clean: whether its writer left in order. An owner at work writes False, so that its sudden death shows.
