@@ -28,13 +28,13 @@ from fairlane.topics.deadline import Deadline
 from fairlane.topics.denial import is_denial, on_topic
 from fairlane.topics.errors import (
     FairlaneError,
-    KafkaRefused,
     KafkaUnreachable,
     ProducerClosed,
     QueueUnknown,
     TaskTooLarge,
     UsageError,
 )
+from fairlane.topics.login import is_refused, refused_login
 from fairlane.topics.task import Task
 
 _log = logging.getLogger("fairlane.producer")
@@ -49,11 +49,6 @@ _MESSAGE_MAX_BYTES: Final = 1_000_000
 
 _KNOWN_S: Final = 300.0
 """How long what was seen of a topic counts; librdkafka looks for new partitions as often."""
-
-_NO_LOGIN: Final = frozenset(
-    {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError.UNSUPPORTED_SASL_MECHANISM}
-)
-"""What no waiting mends."""
 
 
 class _Known(NamedTuple):
@@ -142,9 +137,8 @@ class Client:
                 metadata = self.raw.list_topics(topic, timeout=max(_ASK_LEAST_S, min(slice_s, deadline.left_s)))
             except KafkaException as error:
                 trouble = self._trouble or error.args[0]
-                if trouble.code() in _NO_LOGIN:
-                    action, hint = "let this client in", "Look at sasl.* and security.protocol"
-                    raise KafkaRefused(trouble.name(), trouble.str(), action, hint) from None
+                if is_refused(trouble):
+                    raise refused_login(trouble) from None
                 if not deadline.left_s:
                     raise KafkaUnreachable(self._connection.bootstrap, self._timeout_s, trouble.str()) from None
                 slice_s *= _ASK_MORE

@@ -18,16 +18,19 @@ from fairlane.topics.connection import Connection
 from fairlane.topics.deadline import Deadline
 from fairlane.topics.denial import is_denial, missing
 from fairlane.topics.errors import FairlaneError, KafkaRefused, KafkaUnreachable, UsageError
+from fairlane.topics.login import is_refused, refused_login
 from fairlane.topics.rights import Right
 from fairlane.topics.secrets import redacted
 
 _NO_ANSWER: Final = frozenset(
     {"_TRANSPORT", "_TIMED_OUT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_SSL", "REQUEST_TIMED_OUT"}
 )
-_NO_LOGIN: Final = frozenset({"_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "UNSUPPORTED_SASL_MECHANISM"})
 
 _MIN_REQUEST_S: Final = 0.1
 _POLL_S: Final = 0.05
+_ASK_FIRST_S: Final = 2.0
+_ASK_MORE: Final = 2
+"""Nobody hears of a refused login while librdkafka waits for metadata."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -74,14 +77,15 @@ class Admin:
 
         Raises:
             KafkaUnreachable: no answer in time.
-            KafkaRefused: the login failed. Other refusals are in `errors` of the answers.
+            KafkaRefused: the login was refused. Other refusals are in `errors` of the answers.
         """
         answers: Answers[K, V] = Answers()
         for key, future in futures.items():
             # The future comes from a thread of its own; librdkafka's complaints come only while we poll.
             while not future.done():
                 self.client.poll(_POLL_S)
-                self._stop_if_hopeless()
+                if (refusal := self._refused_login()) is not None:
+                    raise refusal
                 if not deadline.left_s and not future.done():
                     raise self.failure(action, None, deadline)
             error = future.exception()
@@ -100,11 +104,17 @@ class Admin:
 
         Raises:
             KafkaUnreachable: no answer in time.
+            KafkaRefused: the login was refused.
         """
-        try:
-            return self.client.list_topics(timeout=self.patience_s(deadline))
-        except KafkaException as error:
-            raise self.failure("list the topics", error.args[0], deadline) from error
+        slice_s = _ASK_FIRST_S
+        while True:
+            try:
+                return self.client.list_topics(timeout=min(slice_s, self.patience_s(deadline)))
+            except KafkaException as error:
+                failure = self.failure("list the topics", error.args[0], deadline)
+                if not deadline.left_s or not isinstance(failure, KafkaUnreachable):
+                    raise failure from error
+            slice_s *= _ASK_MORE
 
     @staticmethod
     def patience_s(deadline: Deadline) -> float:
@@ -116,6 +126,8 @@ class Admin:
         if error is not None and error.name() not in _NO_ANSWER:
             return self.refused(action, error)
         self.client.poll(0)
+        if (refusal := self._refused_login()) is not None:
+            return refusal
         said = [complaint.str() for complaint in self._complaints if complaint.name() != "_ALL_BROKERS_DOWN"]
         detail = said[-1] if said else (error.str() if error is not None else "")
         return KafkaUnreachable(self.bootstrap, deadline.timeout_s, detail)
@@ -124,11 +136,8 @@ class Admin:
         """The error for a call that Kafka said no to; `asked` are the rights that it needs."""
         return refused(action, error, self._connection, *asked)
 
-    def _stop_if_hopeless(self) -> None:
-        for complaint in self._complaints:
-            if complaint.name() in _NO_LOGIN:
-                hint = "Look at sasl.* and security.protocol"
-                raise KafkaRefused(complaint.name().lstrip("_"), complaint.str(), "let this user in", hint)
+    def _refused_login(self) -> KafkaRefused | None:
+        return next((refused_login(complaint) for complaint in self._complaints if is_refused(complaint)), None)
 
 
 def refused(action: str, error: KafkaError, connection: Connection, *asked: Right) -> KafkaRefused:

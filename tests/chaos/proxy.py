@@ -9,7 +9,7 @@ import asyncio
 import socket
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final
 
@@ -17,13 +17,16 @@ HOST: Final = "127.0.0.1"
 _CHUNK: Final = 1 << 16
 _START_S: Final = 10.0
 _NO_LINGERING: Final = struct.pack("ii", 1, 0)
+Cuts = Callable[[bytes], bool]
+"""Given what a client sends: whether its connection is cut instead of passing it on."""
 
 
 class Gate:
     """What goes through to one broker; all of it on the proxy's event loop."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, cuts: Cuts | None = None) -> None:
         self._port = port
+        self._cuts = cuts
         self._open = asyncio.Event()
         self._open.set()
         self._delay_s = 0.0
@@ -62,7 +65,7 @@ class Gate:
         self._transports |= ends
         try:
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._pass_on(reader, back))
+                both.create_task(self._pass_on(reader, back, self._cuts))
                 both.create_task(self._pass_on(there, writer))
         except* OSError:
             pass
@@ -71,8 +74,10 @@ class Gate:
             writer.transport.abort()
             back.transport.abort()
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while chunk := await reader.read(_CHUNK):
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cuts: Cuts | None = None
+    ) -> None:
+        while (chunk := await reader.read(_CHUNK)) and not (cuts is not None and cuts(chunk)):
             if self._delay_s:
                 await asyncio.sleep(self._delay_s)
             await self._open.wait()
@@ -87,11 +92,13 @@ class Proxy:
 
     Args:
         ports: of the brokers behind it.
+        cuts: asked of all that clients send; None cuts nothing by itself.
     """
 
-    def __init__(self, ports: Sequence[int]) -> None:
+    def __init__(self, ports: Sequence[int], cuts: Cuts | None = None) -> None:
         self._loop = asyncio.new_event_loop()
         self._ports = ports
+        self._cuts = cuts
         self.gates: dict[int, Gate] = {}
         self.addresses: dict[int, int] = {}
         """Port of the proxy for each port behind it."""
@@ -138,7 +145,7 @@ class Proxy:
 
     async def _serve(self) -> None:
         for port in self._ports:
-            gate = self.gates[port] = Gate(port)
+            gate = self.gates[port] = Gate(port, self._cuts)
             server = await gate.serve()
             self._servers.append(server)
             self.addresses[port] = server.sockets[0].getsockname()[1]
