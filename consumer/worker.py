@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import islice
 from typing import Any, Final
@@ -31,6 +31,7 @@ from fairlane.consumer.head_watch import HeadWatch
 from fairlane.consumer.health import State
 from fairlane.consumer.heartbeat import Pulse
 from fairlane.consumer.meter import Meter
+from fairlane.consumer.metrics import WorkerMetrics
 from fairlane.consumer.shutdown import Event, Phase, Shutdown
 from fairlane.consumer.takeover import TakeOver
 from fairlane.consumer.threads import Threads
@@ -40,6 +41,7 @@ from fairlane.topics.check import check_queue
 from fairlane.topics.clock import now_ms
 from fairlane.topics.difference import grouped
 from fairlane.topics.events import Heartbeat, Pool, RunningTask
+from fairlane.topics.metrics.measure import Reading
 from fairlane.topics.topology import Topology
 
 _logger = logging.getLogger("fairlane.worker")
@@ -295,16 +297,17 @@ class Worker:
     def _acknowledged_s(self) -> float | None:
         return self._pulse.acknowledged_s if self._pulse is not None else None
 
+    def measured(self) -> Iterator[Reading]:
+        """What it measures, now; from any thread."""
+        return WorkerMetrics(
+            self.config, self._engine, self._meter, self._children, self._threads, self.vitals, lambda: self.beat
+        ).collect()
+
     def _metrics(self, accept: str) -> tuple[str, bytes]:
         # A worker that nobody scrapes does not need the library.
-        from fairlane.consumer.metrics import WorkerMetrics
+        from fairlane.topics.metrics.page import page
 
-        return WorkerMetrics(
-            self.config, self._engine, self._meter, self._children, self._threads, self.vitals, self._newest_beat
-        ).page(accept)
-
-    def _newest_beat(self) -> Heartbeat | None:
-        return self._pulse.last if self._pulse is not None else None
+        return page(self.measured, accept)
 
     def _look(self, fixed: Heartbeat) -> Heartbeat:
         moment_ms = now_ms()

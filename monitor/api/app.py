@@ -1,13 +1,14 @@
 """The ASGI app of the monitor.
 
-Invariant: every route is under `/api/v1` and asks who calls; only the description of the API is for everybody.
+Invariant: every route but `/metrics` is under `/api/v1`, and each asks who calls; only the description of the API is
+for everybody.
 """
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from fairlane.monitor.api import letter_routes, live_routes, queue_routes, task_routes
+from fairlane.monitor.api import letter_routes, live_routes, metrics_route, queue_routes, task_routes
 from fairlane.monitor.api.answers import describe
 from fairlane.monitor.api.problems import answer_with_problems
 from fairlane.monitor.api.serving import Serving, known_names, viewer
@@ -31,6 +32,7 @@ def make_app(serving: Serving) -> FastAPI:
     for routes in (queue_routes, task_routes, letter_routes, live_routes):
         api.include_router(routes.router)
     app.include_router(api)
+    app.include_router(metrics_route.router)
     answer_with_problems(app)
     describe(app)
     return app

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
@@ -17,12 +17,14 @@ from starlette.exceptions import HTTPException
 from fairlane.monitor.api.jobs import Jobs
 from fairlane.monitor.api.tokens import Caller, Tokens, is_loopback
 from fairlane.monitor.live import Look
+from fairlane.monitor.metrics import QueueMetrics
 from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.stats import RunningStats
 from fairlane.monitor.store.batch import Batch
 from fairlane.monitor.store.follower import Progress
 from fairlane.monitor.store.readers import Readers
 from fairlane.topics.connection import Connection
+from fairlane.topics.metrics.measure import Reading
 from fairlane.topics.names import QueueNames
 
 _REMEMBERED: Final = 500
@@ -81,6 +83,10 @@ class Serving:
     def topics(self) -> dict[str, int]:
         """All topics that there are now, and how many partitions each has."""
         return Offsets(self.connection, timeout_s=self.timeout_s).partitions()
+
+    def measured(self) -> Iterator[Reading]:
+        """What is measured, now; from any thread."""
+        return QueueMetrics(self.look, self.progress, self.readers).collect()
 
     @property
     def running(self) -> dict[str, RunningStats]:

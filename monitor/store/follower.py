@@ -41,6 +41,7 @@ _GATHER_S: Final = 0.02
 """How long a batch gathers: a transaction for each record would cost more than the records."""
 _LOOK_S: Final = 10.0
 _WATERMARKS_S: Final = 5.0
+_UNREAD_S: Final = 1.0
 _KEEP_S: Final = 1.0
 _RETRY_S: Final = 1.0
 _MARGIN_MS: Final = 300_000
@@ -61,6 +62,8 @@ class Progress:
     """Why it does not get on now; "" if it does."""
     written_ms: int = 0
     """When it last wrote, Unix ms."""
+    unread: int = 0
+    """Records, markers included, that are in the topics and not in the store, as far as Kafka has told."""
     watermarks: Mapping[Partition, int] = field(default_factory=dict)
     """Offsets below which all is settled and what was told of it is in the store."""
 
@@ -112,7 +115,7 @@ class Follower:
         self._positions: dict[Partition, int] = {}
         self._asked: tuple[Mapping[Partition, int], Mapping[Partition, int]] | None = None
         """Watermarks, and the ends of the status topic as they were after these."""
-        self._next = {"look": 0.0, "watermarks": 0.0, "keep": 0.0}
+        self._next = {"look": 0.0, "watermarks": 0.0, "unread": 0.0, "keep": 0.0}
         self._gained = 0
         self.progress = Progress()
 
@@ -152,6 +155,8 @@ class Follower:
         if batch.positions:
             rows = write(self._database.writer, batch)
             self._note(batch, rows)
+        if self._due("unread", _UNREAD_S):
+            self.progress.unread = self._count_unread()
         if self._due("keep", _KEEP_S):
             self.progress.forgotten += self._keeper.step(now_ms(), self.progress.watermarks, self._gained)
             self._gained = 0
@@ -289,6 +294,14 @@ class Follower:
         with reaching(self._connection, self._timeout_s, *asked_for):
             answered = self._consumer.committed(asked, timeout=self._timeout_s)
         return {(each.topic, each.partition): each.offset for each in answered if not each.error and each.offset >= 0}
+
+    def _count_unread(self) -> int:
+        """By the ends that came with what was fetched: Kafka is not asked for it."""
+        unread = 0
+        for partition in self._assigned:
+            _, end = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
+            unread += max(0, end - max(0, self._positions.get(partition, end)))
+        return unread
 
     def _ask_watermarks(self) -> None:
         names = self._names
