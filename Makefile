@@ -35,8 +35,8 @@ $(STAMP): $(BIN)/uv $(VENV)/.sources pyproject.toml requirements-dev.txt
 	@touch $@
 
 requirements:  ## pin the dependencies again, with hashes and without addresses
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --group dev --extra embedded --extra monitor pyproject.toml requirements-build.in -o requirements-dev.txt
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --constraints requirements-dev.txt --extra monitor pyproject.toml -o requirements.txt
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --group dev --extra embedded --extra monitor --extra statsd pyproject.toml requirements-build.in -o requirements-dev.txt
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --constraints requirements-dev.txt --extra monitor --extra statsd pyproject.toml -o requirements.txt
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --constraints requirements-dev.txt requirements-build.in -o requirements-build.txt
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url requirements-uv.in -o requirements-uv.txt
 	@for each in bench celery dramatiq faststream rq; do VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header $$(test $$each != bench || echo --constraints requirements-dev.txt) bench/requirements/$$each.in -o bench/requirements/$$each.txt; done

@@ -30,6 +30,7 @@ from fairlane.logs import LogFormat
 from fairlane.monitor.api.tokens import Tokens
 from fairlane.topics.connection import Connection, parse_queue_url
 from fairlane.topics.errors import UsageError
+from fairlane.topics.metrics.address import address
 from fairlane.topics.names import DEFAULT_TIERS, DEFAULT_WEIGHTS, Lane, QueueNames, Tier
 from fairlane.topics.offset_map import MAX_SPAN
 from fairlane.topics.properties_file import read_properties
@@ -120,6 +121,7 @@ class Settings(BaseSettings):
         health_port: where a worker answers `/livez`, `/readyz` and `/metrics`; 0 is any port that is free; by default
             nowhere. The workers of a pool answer at this port and those that follow it.
         health_host: the address that it listens on.
+        statsd: `host:port` of a StatsD server that workers and the monitor tell their metrics; "" is none.
         loop_blocked_s: how long an `async def` handler may hold up the event loop before the log names it, seconds.
         monitor_store: the file in which `fairlane monitor serve` keeps what it read; "" is one of the queue's name in
             the user's state folder.
@@ -174,6 +176,7 @@ class Settings(BaseSettings):
     head_of_line_s: float = Field(5.0, ge=0)
     health_port: int | None = Field(None, ge=0, le=65_535)
     health_host: str = "127.0.0.1"
+    statsd: str = ""
     loop_blocked_s: float = Field(1.0, gt=0)
     monitor_store: str = ""
     monitor_keep_s: float = Field(604_800.0, gt=0, allow_inf_nan=False)
@@ -212,6 +215,8 @@ class Settings(BaseSettings):
         """Check what only can be checked together."""
         super().model_post_init(context)
         _ = self.connection, self.queue, Tokens(self.monitor_tokens)
+        if self.statsd:
+            address(self.statsd)
 
     @property
     def queue(self) -> str:

@@ -1,17 +1,19 @@
-"""A trace backend in the test's own process: takes OTLP over HTTP and keeps the spans, links included."""
+"""A backend in the test's own process: takes OTLP over HTTP and keeps the spans, links included, and the metrics."""
 
 from __future__ import annotations
 
 import gzip
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan
 
 
@@ -39,6 +41,28 @@ class ReceivedSpan:
         return self.trace_id, self.span_id
 
 
+@dataclass(frozen=True)
+class ReceivedMetrics:
+    """One export of metrics: of what resource, and the metrics by name."""
+
+    resource: dict[str, Any]
+    metrics: dict[str, Metric]
+
+    def points(self, name: str) -> list[tuple[dict[str, Any], Any]]:
+        """Attributes and data points of a metric; none if it is not there."""
+        metric = self.metrics.get(name, Metric())
+        data = getattr(metric, metric.WhichOneof("data") or "gauge")
+        return [(_attributes(point.attributes), point) for point in data.data_points]
+
+    def value(self, name: str, **attributes: str) -> float:
+        """The sum of the numbers, or of the counts, that have these attributes, with `_` for `.`."""
+        wanted = {key.replace("_", "."): value for key, value in attributes.items()}
+        found = [point for about, point in self.points(name) if wanted.items() <= about.items()]
+        return sum(
+            float(point.count if hasattr(point, "count") else point.as_double or point.as_int) for point in found
+        )
+
+
 @dataclass
 class OtlpReceiver:
     """What has arrived so far.
@@ -46,10 +70,12 @@ class OtlpReceiver:
     Attributes:
         endpoint: for OTEL_EXPORTER_OTLP_ENDPOINT.
         spans: in the order of their arrival.
+        metrics: each export, in the order of their arrival.
     """
 
     endpoint: str = ""
     spans: list[ReceivedSpan] = field(default_factory=list)
+    metrics: list[ReceivedMetrics] = field(default_factory=list)
     _arrived: threading.Condition = field(default_factory=threading.Condition)
 
     def take(self, body: bytes) -> None:
@@ -61,6 +87,23 @@ class OtlpReceiver:
                 for of_scope in of_resource.scope_spans:
                     self.spans.extend(_span(span, service) for span in of_scope.spans)
             self._arrived.notify_all()
+
+    def take_metrics(self, body: bytes) -> None:
+        """Keep the metrics of an export request."""
+        request = ExportMetricsServiceRequest.FromString(body)
+        with self._arrived:
+            for of_resource in request.resource_metrics:
+                found = {metric.name: metric for scope in of_resource.scope_metrics for metric in scope.metrics}
+                self.metrics.append(ReceivedMetrics(_attributes(of_resource.resource.attributes), found))
+            self._arrived.notify_all()
+
+    def wait_for_metrics(self, wanted: Callable[[ReceivedMetrics], bool], timeout_s: float = 20) -> ReceivedMetrics:
+        """The first export that is wanted."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: any(map(wanted, self.metrics)), timeout_s)
+            found = next(filter(wanted, self.metrics), None)
+        assert found is not None, f"none of {len(self.metrics)} exports is wanted: {self.metrics[-1:]}"
+        return found
 
     def named(self, name: str) -> list[ReceivedSpan]:
         """Spans of this name."""
@@ -110,9 +153,10 @@ def otlp_receiver() -> Iterator[OtlpReceiver]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
-            if self.path == "/v1/traces":
-                receiver.take(body)
-            self.send_response(200 if self.path == "/v1/traces" else 404)
+            take = {"/v1/traces": receiver.take, "/v1/metrics": receiver.take_metrics}.get(self.path)
+            if take is not None:
+                take(body)
+            self.send_response(404 if take is None else 200)
             self.send_header("Content-Length", "0")
             self.end_headers()
 

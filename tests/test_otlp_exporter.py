@@ -18,7 +18,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from otlp_receiver import otlp_receiver
 from span_recorder import Recorder
 
-from fairlane.topics import otlp_exporter, tracing_setup
+from fairlane.topics import otel_environment, otlp_exporter, tracing_setup
 from fairlane.topics.otlp_exporter import Encoder, OtlpExporter
 
 CONTEXT = SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(1))
@@ -140,4 +140,5 @@ def test_what_a_collector_refuses_failed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_environment_chooses_it_for_otlp_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_PROTOCOL", raising=False)
-    assert type(tracing_setup._exporter("otlp")) is OtlpExporter
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+    assert type(tracing_setup._exporter(otel_environment.exporters("traces")[0])) is OtlpExporter

@@ -14,19 +14,16 @@ All others (OTEL_TRACES_SAMPLER, OTEL_RESOURCE_ATTRIBUTES, OTEL_EXPORTER_OTLP_HE
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import entry_points
 from typing import Final
 
 from opentelemetry import trace
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
-from fairlane.topics.errors import UsageError
+from fairlane.topics import otel_environment
 from fairlane.topics.otlp_exporter import OtlpExporter
 
 DEFAULT_SERVICE_NAME: Final = "fairlane"
@@ -35,10 +32,6 @@ FLUSH_S: Final = 5.0
 
 COMMAND_FLUSH_S: Final = 2.0
 """The same for a command that somebody waits for."""
-
-_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-_PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-_OTLP: Final = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 
 _ours: TracerProvider | None = None
 
@@ -56,17 +49,14 @@ def configure(service_name: str = DEFAULT_SERVICE_NAME) -> bool:
         UsageError: the environment names an exporter that is not installed.
     """
     global _ours
-    if _env("OTEL_SDK_DISABLED").lower() == "true":
+    if otel_environment.is_disabled():
         return False
     if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return False
-    exporters = [_exporter(name) for name in _exporter_names()]
+    exporters = [_exporter(name) for name in otel_environment.exporters("traces")]
     if not exporters:
         return False
-    resource = Resource.create()
-    if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
-        resource = resource.merge(Resource({SERVICE_NAME: service_name}))
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider = TracerProvider(resource=otel_environment.resource(service_name), shutdown_on_exit=False)
     for exporter in exporters:
         provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
@@ -103,30 +93,9 @@ def shutdown(timeout_s: float = FLUSH_S) -> bool:
     return not ending.is_alive()
 
 
-def _env(*names: str) -> str:
-    return next((os.environ[name].strip() for name in names if os.environ.get(name, "").strip()), "")
-
-
-def _exporter_names() -> list[str]:
-    asked = _env("OTEL_TRACES_EXPORTER")
-    if not asked:
-        return ["otlp"] if _env(*_ENDPOINTS) else []
-    return [name.strip() for name in asked.split(",") if name.strip() not in ("", "none")]
-
-
 def _exporter(name: str) -> SpanExporter:
-    if name == "otlp":
-        protocol = _env(*_PROTOCOLS) or "http/protobuf"
-        if protocol not in _OTLP:
-            raise UsageError(f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol!r}", f"Use one of {', '.join(sorted(_OTLP))}")
-        name = _OTLP[protocol]
-    if name == _OTLP["http/protobuf"]:
+    if name == otel_environment.OTLP_HTTP:
         return OtlpExporter()
-    for entry_point in entry_points(group="opentelemetry_traces_exporter", name=name):
-        made = entry_point.load()()
-        assert isinstance(made, SpanExporter)
-        return made
-    package = "opentelemetry-exporter-" + name.replace("_", "-")
-    raise UsageError(
-        f"there is no exporter {name!r} for traces", f"Install {package}, or set OTEL_TRACES_EXPORTER to otlp or none"
-    )
+    made = otel_environment.load("traces", name)
+    assert isinstance(made, SpanExporter)
+    return made

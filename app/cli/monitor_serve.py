@@ -113,6 +113,7 @@ def _serve(target: QueueTarget, database: Database, timeout_s: float) -> None:
         keep_of(target),
         where,
         started=lambda port: typer.echo(f"Serving queue {target.names.queue} at http://{host}:{port}/api/v1"),
+        statsd=settings.statsd,
         timeout_s=timeout_s,
     )
 

@@ -36,6 +36,7 @@ from fairlane.threads_left import leave_threads_behind
 from fairlane.topics import tracing_setup
 from fairlane.topics.connection import parse_queue_url
 from fairlane.topics.errors import FairlaneError, UsageError
+from fairlane.topics.metrics.telling import told
 from fairlane.topics.secrets import redacted
 
 
@@ -135,7 +136,9 @@ def _work(app: Fairlane, name: str, supervisor: Line | None) -> int:
         return await working.run()
 
     try:
-        code = event_loop.run(run())
+        told_to = {"statsd": app.settings.statsd, "instance": working.config.worker}
+        with told(working.measured, service_name=tracing_setup.DEFAULT_SERVICE_NAME, **told_to):
+            code = event_loop.run(run())
         leave_threads_behind(code)
         return code
     except FairlaneError:

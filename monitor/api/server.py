@@ -6,6 +6,7 @@ transactions, and the store last. If the store cannot go on, nothing is served a
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
@@ -26,6 +27,7 @@ from fairlane.monitor.store.keeping import Keep
 from fairlane.monitor.store.readers import Readers
 from fairlane.topics.clock import now_ms
 from fairlane.topics.connection import Connection
+from fairlane.topics.metrics.telling import told
 from fairlane.topics.names import QueueNames
 
 _SNAPSHOT_S = 1.0
@@ -78,6 +80,7 @@ def serve(
     where: Where,
     *,
     started: Callable[[int], None],
+    statsd: str = "",
     timeout_s: float = 10,
 ) -> None:
     """Serve a queue until a signal asks to end.
@@ -89,6 +92,7 @@ def serve(
         keep: how much the store keeps.
         where: to listen.
         started: told the port when it listens.
+        statsd: `host:port` of a StatsD server that is told the metrics; "" is none.
         timeout_s: how long one answer of Kafka's may take, seconds.
 
     Raises:
@@ -124,8 +128,10 @@ def serve(
         thread = threading.Thread(target=follow, name="fairlane-store")
         collector.start()
         thread.start()
+        instance = f"{socket.gethostname()}-{os.getpid()}"
         try:
-            server.run()
+            with told(serving.measured, service_name="fairlane-monitor", instance=instance, statsd=statsd):
+                server.run()
         finally:
             serving.jobs.stop()
             stop.set()
