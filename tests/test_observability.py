@@ -1,5 +1,5 @@
-"""What is shipped for watching fairlane asks for what there is: panels and alerts name its metrics and labels, links lead
-to headings, and the runbook's commands are commands.
+"""What is shipped for watching asks for what there is: panels and alerts name metrics and labels of the code, links
+lead to headings, and the commands of the runbook are commands.
 
 PromQL is read by a parser of its own; where promtool is on the PATH it checks the rules, and plays them.
 """
