@@ -131,6 +131,7 @@ class Settings(BaseSettings):
             tokens.
         monitor_port: its port.
         monitor_tokens: who may ask it: `NAME:ROLE:SECRET`, comma-separated, the role `viewer` or `operator`.
+        monitor_trace_url: where its dashboard links to for a trace, with `{trace_id}` in it; "" is nowhere.
         log_format: `text` or `json`.
         log_level: the least that is logged.
 
@@ -184,6 +185,7 @@ class Settings(BaseSettings):
     monitor_host: str = "127.0.0.1"
     monitor_port: int = Field(8_090, ge=0, le=65_535)
     monitor_tokens: str = Field("", repr=False)
+    monitor_trace_url: str = Field("", pattern=r"^(|https?://\S*\{trace_id\}\S*)$")
     log_format: LogFormat = "text"
     log_level: str = "info"
 

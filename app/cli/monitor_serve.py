@@ -59,7 +59,7 @@ def serve(
     log_format: LogFormatOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
-    """Keep what a queue's topics say in a file and answer from it over HTTP (/api/v1); Ctrl-C or SIGTERM ends it.
+    """Keep what a queue's topics say in a file and show it: a dashboard (/ui), an HTTP API (/api/v1); Ctrl-C ends it.
 
     It reads outside of any group, goes on where it stopped, and fills the file anew when it is gone. Several may run
     side by side, each with a file of its own. FAIRLANE_MONITOR_TOKENS says who may ask; without, only this machine.
@@ -104,7 +104,8 @@ def _serve(target: QueueTarget, database: Database, timeout_s: float) -> None:
             f"the monitor serves with {error.name}, which is not installed", "pip install 'fairlane[monitor]'"
         ) from error
     settings = target.settings
-    where = Where(settings.monitor_host, settings.monitor_port, Tokens(settings.monitor_tokens), _user())
+    tokens = Tokens(settings.monitor_tokens)
+    where = Where(settings.monitor_host, settings.monitor_port, tokens, _user(), settings.monitor_trace_url)
     host = f"[{where.host}]" if ":" in where.host else where.host
     serve(
         target.connection,

@@ -36,12 +36,13 @@ _GRACE_S = 5
 
 @dataclass(frozen=True)
 class Where:
-    """Where to listen, and whom to let in; `user` acts where there are no tokens."""
+    """Where to listen, and whom to let in; `user` acts where there are no tokens; `trace_url` links to traces."""
 
     host: str
     port: int
     tokens: Tokens
     user: str
+    trace_url: str = ""
 
 
 class _Server(uvicorn.Server):
@@ -109,7 +110,7 @@ def serve(
         follower = Follower(connection, names, database, keep, wrote=changes.add, timeout_s=timeout_s)
         serving = Serving(
             connection, names, readers, follower.progress, lambda: collector.look, where.tokens, where.user,
-            timeout_s=timeout_s, changes=changes,
+            timeout_s=timeout_s, trace_url=where.trace_url, changes=changes,
         )  # fmt: skip
         config = uvicorn.Config(
             make_app(serving), where.host, where.port, log_config=None, log_level="warning", access_log=False,

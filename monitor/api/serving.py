@@ -15,6 +15,7 @@ from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 
 from fairlane.monitor.api.jobs import Jobs
+from fairlane.monitor.api.session import authorization_of, from_own_page
 from fairlane.monitor.api.tokens import Caller, Tokens, is_loopback
 from fairlane.monitor.live import Look
 from fairlane.monitor.metrics import QueueMetrics
@@ -65,6 +66,7 @@ class Serving:
         progress: how far the store is.
         user: who acts where there are no tokens.
         timeout_s: how long one answer of Kafka's may take, seconds.
+        trace_url: where a trace is shown, with `{trace_id}` in it; "" is nowhere.
     """
 
     connection: Connection
@@ -75,6 +77,7 @@ class Serving:
     tokens: Tokens
     user: str
     timeout_s: float = 10.0
+    trace_url: str = ""
     changes: Changes = field(default_factory=Changes)
     jobs: Jobs = field(default_factory=Jobs)
     closing: threading.Event = field(default_factory=threading.Event)
@@ -113,9 +116,12 @@ async def viewer(request: Request) -> Caller:
     """Who asks; refused if it is nobody."""
     serving = serving_of(request)
     if serving.tokens:
-        caller = serving.tokens.caller(request.headers.get("authorization", ""))
+        given = request.headers.get("authorization")
+        caller = serving.tokens.caller(authorization_of(request, serving.names.queue) if given is None else given)
         if caller is None:
             raise HTTPException(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
+        if given is None and request.method not in _SAFE and not from_own_page(request):
+            raise HTTPException(403, "by a cookie only pages of this origin may act")
         return caller
     # A page of somebody else's in a browser on this machine reaches us too: by a name of its own that leads here, or
     # by a request that it sends without seeing the answer.

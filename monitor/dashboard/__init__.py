@@ -1,0 +1,1 @@
+"""The dashboard: what the HTTP API says and does, as pages for people; needs `fairlane[monitor]`."""

@@ -1,0 +1,46 @@
+"""What a form sent.
+
+Invariant: it is text by name, as it was written; what it means is for the page that it was sent to.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+from urllib.parse import parse_qsl
+
+from fastapi import Depends, Request
+from starlette.exceptions import HTTPException
+
+_MOST_BYTES: Final = 4_194_304
+_MOST_FIELDS: Final = 11_000
+
+
+class Fields:
+    """The fields of a form, in order."""
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        self.pairs = pairs
+
+    def get(self, name: str) -> str:
+        """The first value of a field, or ""."""
+        return next((value for key, value in self.pairs if key == name), "")
+
+    def all(self, name: str) -> list[str]:
+        """All values of a field that say something."""
+        return [value for key, value in self.pairs if key == name and value]
+
+
+async def fields(request: Request) -> Fields:
+    """Read the body of a form."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MOST_BYTES:
+            raise HTTPException(413, f"a form of more than {_MOST_BYTES:,} bytes is not taken")
+    try:
+        return Fields(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS))
+    except ValueError as error:
+        raise HTTPException(400, f"this is no form: {error}") from error
+
+
+Form = Annotated[Fields, Depends(fields)]

@@ -1,0 +1,102 @@
+// Live updates, charts and keys. Whatever comes from a task is text here too: nothing is written as HTML.
+"use strict";
+const $ = (selector) => document.querySelector(selector);
+
+$("#theme").addEventListener("click", () => {
+  const root = document.documentElement;
+  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = dark ? "light" : "dark";
+  try { localStorage.setItem("fairlane-theme", root.dataset.theme); } catch { /* for this page only */ }
+  draw();
+});
+
+// At most once a second, and always once after the last change; a list that somebody is in stands still until then.
+let waits = 0, shown = 0;
+function changed() {
+  waits ||= setTimeout(() => {
+    waits = 0;
+    shown = Date.now();
+    if (document.activeElement?.closest("#now")) { changed(); return; }
+    document.body.dispatchEvent(new CustomEvent("fairlane"));
+  }, Math.max(50, shown + 900 - Date.now()));
+}
+
+// One stream a page; a hidden page needs none.
+const live = $("#live");
+let stream = null;
+function listen() {
+  if (!live || stream || document.hidden) return;
+  stream = new EventSource("/api/v1/live");
+  stream.onopen = () => { live.textContent = "live"; live.className = "live on"; };
+  stream.onerror = () => { live.textContent = "offline"; live.className = "live off"; };
+  stream.addEventListener("stats", changed);
+  stream.addEventListener("tasks", changed);
+}
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) { stream?.close(); stream = null; } else listen();
+});
+addEventListener("pagehide", () => { stream?.close(); stream = null; });
+
+const charts = new Map();
+let minutes = [];
+async function fetchMinutes() {
+  if (document.hidden || !$("[data-chart]")) return;
+  const answer = await fetch("/api/v1/minutes");
+  if (!answer.ok) return;
+  minutes = (await answer.json()).minutes;
+  draw();
+}
+function series() {
+  const now = Math.floor(Date.now() / 60000), times = [], at = new Map();
+  for (let n = now - 59; n <= now; n++) { at.set(n, times.length); times.push(n * 60); }
+  const zeros = () => times.map(() => 0);
+  const ended = { completed: zeros(), failed: zeros(), retrying: zeros() };
+  const count = zeros(), took = zeros(), waited = zeros();
+  for (const each of minutes) {
+    const i = at.get(Math.floor(each.minute_ms / 60000));
+    if (i === undefined) continue;
+    (ended[each.state] ?? ended.failed)[i] += each.n;
+    count[i] += each.n; took[i] += each.n * each.took_ms; waited[i] += each.n * each.waited_ms;
+  }
+  const mean = (sums) => sums.map((sum, i) => count[i] ? sum / count[i] : null);
+  return { ended: [times, ended.completed, ended.failed, ended.retrying], times: [times, mean(took), mean(waited)] };
+}
+function draw() {
+  const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(name).trim();
+  const data = series(), axis = { stroke: colour("--dim"), grid: { stroke: colour("--line") }, ticks: { stroke: colour("--line") } };
+  const line = (label, name) => ({ label, stroke: colour(name), width: 2, points: { size: 5 } });
+  const kinds = {
+    ended: [line("completed", "--good"), line("failed", "--bad"), line("retried", "--warn")],
+    times: [line("took", "--accent"), line("waited", "--warn")],
+  };
+  for (const box of document.querySelectorAll("[data-chart]")) {
+    charts.get(box)?.destroy();
+    const kind = box.dataset.chart;
+    charts.set(box, new uPlot({
+      width: Math.max(240, box.clientWidth), height: 200, series: [{}, ...kinds[kind]],
+      axes: [axis, { ...axis, size: 60 }], scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
+    }, data[kind], box));
+  }
+}
+let resized = 0;
+addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(draw, 150); });
+
+const pages = {};
+for (const link of document.querySelectorAll("[data-go]")) pages[link.dataset.go] = link;
+let going = false;
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) return;
+  if (going) { going = false; pages[event.key]?.click(); return; }
+  const rows = [...document.querySelectorAll("table.rows tbody tr a")];
+  if (event.key === "g") going = true;
+  else if (event.key === "/") { event.preventDefault(); $("[data-first]")?.focus(); }
+  else if (event.key === "?") $("#help").showModal();
+  else if ((event.key === "j" || event.key === "k") && rows.length) {
+    const now = rows.indexOf(document.activeElement), step = event.key === "j" ? 1 : -1;
+    rows[Math.min(rows.length - 1, Math.max(0, now + step))].focus();
+  }
+});
+$("#keys")?.addEventListener("click", () => $("#help").showModal());
+
+listen();
+if ($("[data-chart]")) { draw(); fetchMinutes(); setInterval(fetchMinutes, 10000); }
