@@ -85,6 +85,8 @@ def with_payload(letter: Letter, payload: bytes) -> bytes:
         Unfit: the value says nothing of where the payload is.
     """
     value = letter.record.value or b""
+    if payload == letter.payload:
+        return value
     if value == letter.payload:
         return payload
     fields = _object(value) if is_valid_json(value) else None

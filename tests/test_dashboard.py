@@ -12,6 +12,7 @@ from served_queue import OPERATOR, VIEWER, ServedQueue, served_queue
 from test_http_api import fill
 from written_queue import WrittenQueue, now_ms
 
+from fairlane.monitor.dashboard.editing import editable
 from fairlane.monitor.dashboard.pages import pretty, trace_link
 
 pytestmark = pytest.mark.kafka
@@ -79,6 +80,7 @@ def test_pages_say_what_the_api_says(served: ServedQueue) -> None:
     missing = client.get("/ui/task?id=none")
     assert (missing.status_code, missing.headers["content-type"]) == (404, "text/html; charset=utf-8")
     assert client.get("/", follow_redirects=False).headers["location"] == "/ui/"
+    assert client.get("/ui", follow_redirects=False).headers["location"].endswith("/ui/")
 
 
 def test_a_wrong_token_and_another_sites_form_are_refused(served: ServedQueue) -> None:
@@ -87,9 +89,40 @@ def test_a_wrong_token_and_another_sites_form_are_refused(served: ServedQueue) -
     for headers in ({}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example.org"}):
         answer = client.post("/ui/login", data={"token": VIEWER}, headers=headers, follow_redirects=False)
         assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
-    away = client.post("/ui/login", data={"token": VIEWER, "next": "//evil.example.org"}, headers=OWN,
-                       follow_redirects=False)  # fmt: skip
-    assert away.headers["location"] == "/ui/"
+    away = ("//evil.example.org", "https://evil.example.org", "/\\evil.example.org", "/ui/\\evil.example.org", "/ui//x",
+            "javascript:alert(1)", "/uix")  # fmt: skip
+    for back in away:
+        answer = client.post("/ui/login", data={"token": VIEWER, "next": back}, headers=OWN, follow_redirects=False)
+        assert answer.headers["location"] == "/ui/", back
+    split = {"token": VIEWER, "next": "/ui/tasks?error=\r\nSet-Cookie: a=b"}
+    answer = client.post("/ui/login", data=split, headers=OWN, follow_redirects=False)
+    assert answer.headers["location"] == "/ui/tasks?error=%0ASet-Cookie:%20a=b"
+    assert "a=b" not in answer.headers["set-cookie"]
+
+
+def test_behind_tls_the_cookie_is_one_that_no_other_host_can_set(served: ServedQueue) -> None:
+    client, tls = served.client(), {**OWN, "X-Forwarded-Proto": "https"}
+    answer = client.post("/ui/login", data={"token": VIEWER}, headers=tls, follow_redirects=False)
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("__Host-fairlane-")
+    assert "Secure" in cookie
+    assert "Path=/" in cookie
+    assert "Domain" not in cookie
+    name, value = cookie.partition(";")[0].split("=", 1)
+    given = served.client()
+    assert given.get("/ui/", headers={**tls, "Cookie": f"{name}={value}"}).status_code == 200
+    planted = {**tls, "Cookie": f"{name.removeprefix('__Host-')}={value}"}
+    assert given.get("/ui/", headers=planted, follow_redirects=False).status_code == 303
+
+
+def test_no_answer_is_framed_kept_or_taken_for_what_it_is_not(served: ServedQueue) -> None:
+    client = signed_in(served, VIEWER)
+    for path in (*PAGES, "/ui/none", "/ui/tasks?cursor=none", "/ui/static/dashboard.js", "/api/v1/tasks", "/none"):
+        sent = client.get(path).headers
+        assert "frame-ancestors 'none'" in sent["content-security-policy"], path
+        assert (sent["x-content-type-options"], sent["x-frame-options"]) == ("nosniff", "DENY"), path
+        assert sent["cross-origin-resource-policy"] == "same-origin", path
+        assert sent["cache-control"] == ("no-cache" if "static" in path else "no-store"), path
 
 
 def test_by_a_cookie_only_an_operators_own_page_acts(served: ServedQueue) -> None:
@@ -118,3 +151,18 @@ def test_a_trace_is_linked_only_by_what_is_a_trace_id() -> None:
     assert trace_link("http://jaeger/trace/{trace_id}", "ab" * 16) == f"http://jaeger/trace/{'ab' * 16}"
     assert trace_link("http://jaeger/trace/{trace_id}", "javascript:alert(1)") == ""
     assert trace_link("", "ab" * 16) == ""
+
+
+def test_a_text_box_is_filled_only_with_what_comes_back_as_it_was() -> None:
+    for text in ("", "\n\n leads", "lines\n and spaces at the end  \n", "😀 \u2028 \x01 \ufeff \ufffe", '{"a": 1.0}'):
+        assert (editable(text.encode()).text, editable(text.encode()).problem) == (text, "")
+    refused = {
+        b"\xff\x00": "not UTF-8 (byte 0 is 0xff)",
+        "\ud800".encode("utf-8", "surrogatepass"): "not UTF-8",
+        b"a\r\nb": "carriage returns",
+        b"\0": "NUL",
+        b"a" * 1_048_577: "1,048,577 characters",
+    }
+    for payload, why in refused.items():
+        assert why in editable(payload).problem
+        assert editable(payload).text == ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import RedirectResponse
 
-from fairlane.monitor.api import letter_routes, live_routes, metrics_route, queue_routes, task_routes
+from fairlane.monitor.api import answer_headers, letter_routes, live_routes, metrics_route, queue_routes, task_routes
 from fairlane.monitor.api.answers import describe
 from fairlane.monitor.api.problems import answer_with_problems
 from fairlane.monitor.api.serving import Serving, known_names, viewer
@@ -38,6 +38,7 @@ def make_app(serving: Serving) -> FastAPI:
     app.include_router(metrics_route.router)
     app.add_api_route("/", lambda: RedirectResponse(f"{PATH}/"), include_in_schema=False)
     app.mount(PATH, make_dashboard(serving))
+    app.add_middleware(answer_headers.AnswerHeaders, headers=answer_headers.DATA)
     answer_with_problems(app)
     describe(app)
     return app

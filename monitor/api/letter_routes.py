@@ -6,7 +6,7 @@ or purge is a job: what it is about is fixed when it is asked for, and it runs w
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 from fastapi import APIRouter, Response
@@ -28,6 +28,9 @@ from fairlane.monitor.store import queries
 from fairlane.monitor.store.queries import LetterItem
 
 router = APIRouter(prefix="/dlq", tags=["dlq"])
+
+MOST_CHARS: Final = 1_048_576
+"""Of a new payload or a patch."""
 
 
 class LetterPage(msgspec.Struct, frozen=True):
@@ -97,7 +100,7 @@ class Change(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal["payload", "merge"]
-    text: str = Field(max_length=1_048_576)
+    text: str = Field(max_length=MOST_CHARS)
 
 
 class Replay(Chosen):

@@ -3,7 +3,7 @@
 Invariant: the cookie is another way to say a token, never a right of its own; what acts by it must come from a page of
 this origin.
 
-Sources: RFC 6265bis (HttpOnly, SameSite), W3C Fetch Metadata.
+Sources: RFC 6265bis (HttpOnly, SameSite, `__Host-`), W3C Fetch Metadata.
 """
 
 from __future__ import annotations
@@ -15,15 +15,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 
-def cookie_name(queue: str) -> str:
-    """One a queue: cookies do not tell the ports of a machine apart."""
-    return f"fairlane-{queue}"
+def cookie_name(queue: str, *, secure: bool) -> str:
+    """One a queue: cookies do not tell the ports of a machine apart.
+
+    Over TLS by a name that a browser takes from this host only, and not from one beside it or without TLS: nobody else
+    can sign somebody in as themselves.
+    """
+    return f"__Host-fairlane-{queue}" if secure else f"fairlane-{queue}"
 
 
 def authorization_of(request: Request, queue: str) -> str:
     """What the cookie of a request says, as the value of an Authorization header; "" if there is none."""
+    given = request.cookies.get(cookie_name(queue, secure=_is_secure(request)), "")
     try:
-        secret = base64.urlsafe_b64decode(request.cookies.get(cookie_name(queue), "")).decode()
+        secret = base64.urlsafe_b64decode(given).decode()
     except (ValueError, binascii.Error):
         return ""
     return f"Bearer {secret}" if secret else ""
@@ -32,14 +37,16 @@ def authorization_of(request: Request, queue: str) -> str:
 def begin(response: Response, request: Request, queue: str, secret: str) -> None:
     """Have the browser send the token from now on, until it is closed."""
     value = base64.urlsafe_b64encode(secret.encode()).decode()
-    response.set_cookie(
-        cookie_name(queue), value, path="/", httponly=True, samesite="strict", secure=_is_secure(request)
-    )
+    secure = _is_secure(request)
+    name = cookie_name(queue, secure=secure)
+    response.set_cookie(name, value, path="/", httponly=True, samesite="strict", secure=secure)
 
 
 def end(response: Response, request: Request, queue: str) -> None:
     """Have the browser forget it."""
-    response.delete_cookie(cookie_name(queue), path="/", httponly=True, samesite="strict", secure=_is_secure(request))
+    secure = _is_secure(request)
+    name = cookie_name(queue, secure=secure)
+    response.delete_cookie(name, path="/", httponly=True, samesite="strict", secure=secure)
 
 
 def from_own_page(request: Request) -> bool:
@@ -51,4 +58,5 @@ def from_own_page(request: Request) -> bool:
 
 
 def _is_secure(request: Request) -> bool:
-    return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", ""))
+    told = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip()
+    return "https" in (request.url.scheme, told)

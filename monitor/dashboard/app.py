@@ -8,7 +8,7 @@ Source: Content Security Policy Level 3.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import logging
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -18,7 +18,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
+from fairlane.monitor.api.answer_headers import AnswerHeaders
 from fairlane.monitor.api.problems import status_of
 from fairlane.monitor.api.serving import Serving
 from fairlane.monitor.dashboard import letter_pages, login_pages, queue_pages, task_pages
@@ -26,34 +28,27 @@ from fairlane.monitor.dashboard.pages import PATH, failure
 from fairlane.topics.errors import FairlaneError
 
 _STATIC: Final = Path(__file__).parent / "static"
-_HEADERS: Final = {
+_log = logging.getLogger("fairlane.monitor")
+
+_PAGE: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
 
-def make_dashboard(serving: Serving) -> FastAPI:
+def make_dashboard(serving: Serving) -> ASGIApp:
     """The pages of a queue, to be mounted at `PATH`."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.state.serving = serving
     for pages in (login_pages, queue_pages, task_pages, letter_pages):
         app.include_router(pages.router)
     # An editable install links each file to where it is written.
-    app.mount("/static", StaticFiles(directory=_STATIC, follow_symlink=True), name="static")
-
-    @app.middleware("http")
-    async def guarded(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await answer(request)
-        response.headers.update(_HEADERS)
-        if not request.url.path.startswith(f"{PATH}/static/"):
-            response.headers["Cache-Control"] = "no-store"
-        return response
-
+    static = StaticFiles(directory=_STATIC, follow_symlink=True)
+    # Asked for each time, and answered by 304 mostly: a page never runs the scripts of another version.
+    app.mount("/static", AnswerHeaders(static, {"Cache-Control": "no-cache"}), name="static")
     _answer_with_pages(app)
-    return app
+    return AnswerHeaders(app, _PAGE)
 
 
 def _answer_with_pages(app: FastAPI) -> None:
@@ -76,6 +71,11 @@ def _answer_with_pages(app: FastAPI) -> None:
             return RedirectResponse(where, 303)
         return failure(request, error.status_code, str(error.detail))
 
+    async def failed(request: Request, error: Exception) -> Response:
+        _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return failure(request, 500, "The monitor failed at this: its log has more")
+
+    app.add_exception_handler(Exception, failed)
     app.add_exception_handler(FairlaneError, refused)
     app.add_exception_handler(RequestValidationError, unfit)
     app.add_exception_handler(HTTPException, http)

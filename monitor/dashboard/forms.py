@@ -1,6 +1,7 @@
 """What a form sent.
 
-Invariant: it is text by name, as it was written; what it means is for the page that it was sent to.
+Invariant: it is text by name, as it was written, with LF at the ends of lines; what it means is for the page that it
+was sent to.
 """
 
 from __future__ import annotations
@@ -32,15 +33,19 @@ class Fields:
 
 async def fields(request: Request) -> Fields:
     """Read the body of a form."""
-    body = b""
+    body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > _MOST_BYTES:
             raise HTTPException(413, f"a form of more than {_MOST_BYTES:,} bytes is not taken")
     try:
-        return Fields(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS))
+        pairs = parse_qsl(
+            body.decode(), keep_blank_values=True, encoding="utf-8", errors="strict", max_num_fields=_MOST_FIELDS
+        )
     except ValueError as error:
         raise HTTPException(400, f"this is no form: {error}") from error
+    # Browsers send every line end of a text box as CRLF, and none otherwise.
+    return Fields([(name, value.replace("\r\n", "\n")) for name, value in pairs])
 
 
 Form = Annotated[Fields, Depends(fields)]

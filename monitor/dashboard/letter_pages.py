@@ -19,10 +19,12 @@ from fairlane.monitor.api.jobs import JobItem
 from fairlane.monitor.api.letter_routes import JobList, Planned, Purge, Replay
 from fairlane.monitor.api.parameters import Text
 from fairlane.monitor.api.serving import Operator, Served, Viewer
+from fairlane.monitor.dashboard.editing import editable
 from fairlane.monitor.dashboard.forms import Fields, Form
 from fairlane.monitor.dashboard.pages import page, said
 from fairlane.monitor.dlq import group_letters, list_letters
 from fairlane.monitor.letter_filter import LetterFilter
+from fairlane.monitor.replay_job import LOOPS
 from fairlane.topics.events import Reason
 
 router = APIRouter(prefix="/dlq")
@@ -55,7 +57,9 @@ def letters(
         limit=_SHOWN,
         timeout_s=serving.timeout_s,
     )
-    return page(request, "dlq.html", caller, found=found, asked=asked, reasons=_REASONS, places=[], payload="")
+    return page(
+        request, "dlq.html", caller, found=found, asked=asked, reasons=_REASONS, places=[], edit=None, loops=LOOPS
+    )
 
 
 @router.get("/groups")
@@ -75,14 +79,15 @@ def letter(request: Request, serving: Served, caller: Viewer, at: Text) -> Respo
     found = list_letters(serving.connection, serving.names, wanted, limit=1, timeout_s=serving.timeout_s).letters
     if not found:
         raise HTTPException(404, "There is no such letter any more")
-    payload = found[0].letter.payload.decode("utf-8", "backslashreplace")
+    payload = found[0].letter.payload
     headers = [
         (name, "" if value is None else value.decode("utf-8", "backslashreplace"))
         for name, value in found[0].letter.record.headers
     ]
     return page(
-        request, "letter.html", caller, letter=found[0].letter, dealt=found[0].replayed, payload=payload,
-        headers=headers, places=[at], asked=dict.fromkeys(_FILTERS, ""),
+        request, "letter.html", caller, letter=found[0].letter, dealt=found[0].replayed,
+        payload=payload.decode("utf-8", "backslashreplace"), headers=headers, places=[at],
+        asked=dict.fromkeys(_FILTERS, ""), edit=editable(payload), loops=LOOPS,
     )  # fmt: skip
 
 
@@ -90,7 +95,9 @@ def letter(request: Request, serving: Served, caller: Viewer, at: Text) -> Respo
 def plan(request: Request, serving: Served, caller: Operator, form: Form) -> Response:
     """What a replay would do, and the buttons that do it."""
     planned = said(letter_routes.plan(_replay(form), serving, caller), Planned)
-    return page(request, "plan.html", caller, plan=planned, editing=bool(form.get("kind")), pairs=form.pairs)
+    # Letters go oldest first, so that those which die from now on are beyond the count.
+    pairs = [*((name, value) for name, value in form.pairs if name != "limit"), ("limit", str(planned.count))]
+    return page(request, "plan.html", caller, plan=planned, editing=bool(form.get("kind")), pairs=pairs)
 
 
 @router.post("/replay")
@@ -137,7 +144,7 @@ def _replay(form: Fields) -> Replay:
     asked = _chosen(form)
     if kind := form.get("kind"):
         asked["edit"] = {"kind": kind, "text": form.get("text")}
-    for name in ("limit", "per_s"):
+    for name in ("limit", "per_s", "loops"):
         if value := form.get(name).strip():
             asked[name] = value
     return _valid(Replay, {**asked, "again": form.get("again") == "on", "skip_unfit": form.get("skip_unfit") == "on"})

@@ -17,8 +17,10 @@ router = APIRouter()
 
 
 @router.get("/login")
-def login(request: Request, next: str = "") -> Response:  # noqa: A002 - the name in the URL
-    """The form."""
+def login(request: Request, serving: Served, next: str = "") -> Response:  # noqa: A002 - the name in the URL
+    """The form, where there is something to sign in with."""
+    if not serving.tokens:
+        return RedirectResponse(f"{PATH}/", 303)
     return page(request, "login.html", None, next=_own_path(next), problem="")
 
 

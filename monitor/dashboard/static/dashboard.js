@@ -100,3 +100,9 @@ $("#keys")?.addEventListener("click", () => $("#help").showModal());
 
 listen();
 if ($("[data-chart]")) { draw(); fetchMinutes(); setInterval(fetchMinutes, 10000); }
+
+// Who writes in the box wants what is written there.
+document.addEventListener("input", (event) => {
+  const box = event.target.closest("textarea[data-kind]"), kind = box?.form.elements.kind;
+  if (kind && !kind.value && box.value) kind.value = box.dataset.kind;
+});
