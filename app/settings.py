@@ -115,6 +115,8 @@ class Settings(BaseSettings):
         keep_s: how long settled records stay for replay, seconds; `none` is for ever.
         no_handler_s: how long a task waits for a worker that has its handler, seconds.
         worker_lost_max: after how many workers, or child processes, died while they ran a task it is dead.
+        child_idle_s: how long a child process that nobody needs is kept, beyond one of each handler, seconds; `none` is
+            as long as the worker.
         head_of_line: what becomes of a task that holds back its partition: `move`d aside, or only `show`n.
         head_of_line_records: how many finished records it holds back before that.
         head_of_line_s: for how long it does, seconds.
@@ -172,6 +174,9 @@ class Settings(BaseSettings):
     keep_s: Annotated[Annotated[float, Field(ge=0, allow_inf_nan=False)] | None, BeforeValidator(_or_none)] = 604_800.0
     no_handler_s: float = Field(3_600.0, ge=0)
     worker_lost_max: int = Field(3, ge=2)
+    child_idle_s: Annotated[Annotated[float, Field(ge=1, allow_inf_nan=False)] | None, BeforeValidator(_or_none)] = (
+        120.0
+    )
     head_of_line: HeadOfLine = "move"
     head_of_line_records: int = Field(RECORDS, ge=1, le=MAX_SPAN)
     head_of_line_s: float = Field(5.0, ge=0)

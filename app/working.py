@@ -44,6 +44,7 @@ def worker_config(names: QueueNames, settings: Settings, **overrides: Any) -> Wo
         "keep_s": settings.keep_s,
         "no_handler_s": settings.no_handler_s,
         "worker_lost_max": settings.worker_lost_max,
+        "child_idle_s": settings.child_idle_s,
         "head_of_line": settings.head_of_line,
         "head_of_line_records": settings.head_of_line_records,
         "head_of_line_s": settings.head_of_line_s,

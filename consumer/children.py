@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import Context as ContextVars
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,7 @@ from fairlane.consumer.child_process import ChildProcess, Ended
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.context import Context, current
 from fairlane.consumer.handlers import Handler, Handlers
+from fairlane.consumer.idle_children import IdleChildren
 from fairlane.consumer.signals import Reject, RetryLater
 from fairlane.consumer.target import check_target, target_of
 from fairlane.topics import spans
@@ -39,7 +41,8 @@ class Children:
     """The child processes of a worker; an asynchronous context manager.
 
     They are started by exec (not forked: the worker has threads), each in a session of its own. Entering checks that
-    every handler can be imported elsewhere, by starting one child for each.
+    every handler can be imported elsewhere, by starting one child for each. Those that a burst needed and that nobody
+    needs any more are ended, by the timer of the event loop.
 
     Args:
         config: of the worker.
@@ -51,17 +54,19 @@ class Children:
         self._config = config
         self._handlers = [handler for handler in handlers.values() if handler.isolation == "process"]
         self._decode = decode
-        self._idle: dict[str, list[ChildProcess]] = {}
+        self._idle: IdleChildren[ChildProcess] = IdleChildren(config.child_idle_s)
+        self._starting = 0
         self._busy: set[ChildProcess] = set()
         self._retiring: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
         self.started = 0
         self.ends: Counter[str] = Counter()
-        """How they ended: recycled after so many tasks or so much memory, killed, or died."""
+        """How they ended: idle for long, recycled after so many tasks or so much memory, killed, or died."""
 
     @property
     def alive(self) -> int:
         """How many there are, idle or busy; any thread."""
-        return len(self._busy) + sum(map(len, list(self._idle.values())))
+        return len(self._busy) + len(self._idle)
 
     async def __aenter__(self) -> Self:
         """Start one child for each handler.
@@ -74,7 +79,7 @@ class Children:
             for handler in self._handlers:
                 check_target(handler.function, handler.type)
                 _check_memory(handler)
-                self._idle.setdefault(handler.type, []).append(await self._start(handler))
+                self._put(handler, await self._start(handler))
         except BaseException:
             await self.close()
             raise
@@ -87,10 +92,10 @@ class Children:
 
     async def close(self) -> None:
         """End all of them, and wait until they are gone."""
-        for children in self._idle.values():
-            for child in children:
-                self._retire(child)
-        self._idle.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        for child in self._idle.take_all():
+            self._retire(child)
         await asyncio.gather(*self._retiring, *[child.kill("the worker ended") for child in self._busy])
 
     @asynccontextmanager
@@ -123,21 +128,15 @@ class Children:
             self._give_back(child, handler)
 
     async def _take(self, handler: Handler) -> ChildProcess:
-        idle = self._idle.setdefault(handler.type, [])
-        while idle:
-            child = idle.pop()
+        while (child := self._idle.take(handler.type)) is not None:
             if child.ended is None:
                 return child
             self._note_end(child)
-        if sum(map(len, self._idle.values())) + len(self._busy) >= self._config.concurrency:
-            self._make_room()
+        if len(self._idle) + len(self._busy) + self._starting >= self._config.concurrency:
+            longest = self._idle.take_longest()
+            if longest is not None:
+                self._retire(longest)
         return await self._start(handler)
-
-    def _make_room(self) -> None:
-        for children in self._idle.values():
-            if children:
-                self._retire(children.pop(0))
-                return
 
     def _give_back(self, child: ChildProcess, handler: Handler) -> None:
         if child.ended is not None:
@@ -149,7 +148,28 @@ class Children:
             self.ends["recycled"] += 1
             self._retire(child)
         else:
-            self._idle.setdefault(handler.type, []).append(child)
+            self._put(handler, child)
+
+    def _put(self, handler: Handler, child: ChildProcess) -> None:
+        self._idle.put(handler.type, child, asyncio.get_running_loop().time())
+        self._look_later()
+
+    def _look_later(self) -> None:
+        """Have the loop look once a child is due; it looks in vain if that one is taken before."""
+        at = self._idle.next_at() if self._timer is None else None
+        if at is not None:
+            # What it does then is no part of the attempt that has just ended.
+            self._timer = asyncio.get_running_loop().call_at(at, self._end_idle, context=ContextVars())
+
+    def _end_idle(self) -> None:
+        self._timer = None
+        for child in self._idle.take_due(asyncio.get_running_loop().time()):
+            if child.ended is None:
+                self.ends["idle"] += 1
+                self._retire(child)
+            else:
+                self._note_end(child)
+        self._look_later()
 
     def _note_end(self, child: ChildProcess) -> None:
         self.ends["killed" if child.was_killed else "died"] += 1
@@ -161,16 +181,19 @@ class Children:
 
     async def _start(self, handler: Handler) -> ChildProcess:
         self.started += 1
-        return await ChildProcess.start(
-            Setup(
-                target_of(handler.function, handler.type),
-                handler.type,
-                tuple(sys.path),
-                logging.getLogger().getEffectiveLevel(),
-                dict(self._config.connect),
-                spans.tracer() is not None,
-            )
+        setup = Setup(
+            target_of(handler.function, handler.type),
+            handler.type,
+            tuple(sys.path),
+            logging.getLogger().getEffectiveLevel(),
+            dict(self._config.connect),
+            spans.tracer() is not None,
         )
+        self._starting += 1
+        try:
+            return await ChildProcess.start(setup)
+        finally:
+            self._starting -= 1
 
     async def _run(self, child: ChildProcess, handler: Handler, context: Context) -> Any:
         traceparent, tracestate = _trace_of(context.task)

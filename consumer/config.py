@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Mapping
@@ -52,6 +53,8 @@ class WorkerConfig:
         no_handler_s: how long a task waits for a worker that has its handler, seconds.
         worker_lost_max: after how many dead workers, or child processes, the task that each of them ran is dead too; at
             least 2, since after one death of a worker nobody knows whose doing it was.
+        child_idle_s: how long a child process that nobody needs is kept, beyond one of each handler, seconds; None is
+            as long as the worker.
         keep_s: how long settled records stay in lanes and tiers for replay before they are deleted, seconds; None is
             for ever.
         trim_period_s: how often it is looked at, seconds.
@@ -85,6 +88,7 @@ class WorkerConfig:
     linger_max_s: float = 0.2
     no_handler_s: float = 3_600.0
     worker_lost_max: int = 3
+    child_idle_s: float | None = 120.0
     keep_s: float | None = 7 * 86_400.0
     trim_period_s: float = 600.0
     health_port: int | None = None
@@ -104,6 +108,8 @@ class WorkerConfig:
             raise UsageError(f"adaptive_min is {self.adaptive_min}", f"Give 1 to {self.concurrency - 1}, or None")
         if self.worker_lost_max < 2:
             raise UsageError(f"worker_lost_max is {self.worker_lost_max}", "Give 2 or more")
+        if self.child_idle_s is not None and not 1 <= self.child_idle_s < math.inf:
+            raise UsageError(f"child_idle_s is {self.child_idle_s}", "Give seconds from 1 on, or None to keep them all")
         if not 1 <= self.head_of_line_records <= MAX_SPAN:
             raise UsageError(
                 f"head_of_line_records is {self.head_of_line_records}",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +70,15 @@ def serve(
     body: Callable[[Bench], Awaitable[Any]],
     *,
     middleware: tuple[Middleware, ...] = (),
+    child_idle_s: float | None = None,
     **policies: Any,
 ) -> Any:
     """Run a coroutine with a worker's children, which are all gone and waited for afterwards."""
 
     async def main() -> Any:
         handlers = {"send": handler_of(function, **policies)}
-        async with asyncio.timeout(60), Children(config(concurrency=4), handlers, decode=bool(middleware)) as children:
+        told = config(concurrency=4, child_idle_s=child_idle_s)
+        async with asyncio.timeout(60), Children(told, handlers, decode=bool(middleware)) as children:
             attempts = Attempts(config(), handlers, middleware, Threads(), children)
             return await body(Bench(attempts, children))
 
@@ -169,7 +174,7 @@ def test_leaving_by_sys_exit_is_the_handlers_failure_and_no_lost_child(function:
         outcome = await bench.run()
         assert error_of(outcome).type == "SystemExit"
         await bench.run()
-        (child,) = bench.children._idle["send"]
+        (child,) = bench.children._idle.of("send")
         assert (child.calls, child.ended) == (2, None)
 
     serve(function, body)
@@ -326,7 +331,7 @@ def test_a_handler_that_ends_when_it_is_asked_keeps_its_child(function: Callable
         outcome = await bench.cut(tmp_path / "started")
         assert isinstance(outcome, Completed)
         assert outcome.result == b'"partial"'
-        (child,) = bench.children._idle["send"]
+        (child,) = bench.children._idle.of("send")
         assert child.ended is None
 
     serve(function, body)
@@ -353,9 +358,9 @@ def test_a_child_makes_room_for_a_new_one_after_so_many_attempts() -> None:
 def test_a_child_that_has_grown_makes_room_for_a_new_one() -> None:
     async def body(bench: Bench) -> None:
         assert isinstance(await bench.run(b'{"mib":1}'), Completed)
-        (first,) = bench.children._idle["send"]
+        (first,) = bench.children._idle.of("send")
         assert isinstance(await bench.run(b'{"mib":200}'), Completed)
-        assert bench.children._idle["send"] == []
+        assert bench.children._idle.of("send") == []
         await asyncio.gather(*bench.children._retiring)
         assert first.ended is not None
         assert first.ended.how.endswith("exit code 0")
@@ -367,9 +372,62 @@ def test_there_are_as_many_children_as_attempts_at_once() -> None:
     async def body(bench: Bench) -> None:
         await asyncio.gather(*[bench.run() for _ in range(3)])
         await asyncio.gather(*[bench.run() for _ in range(3)])
-        assert len(bench.children._idle["send"]) == 3
+        assert len(bench.children._idle.of("send")) == 3
 
     serve(process_tasks.pid, body)
+
+
+def test_children_that_nobody_needs_any_more_end_in_order_but_for_one() -> None:
+    async def body(bench: Bench) -> None:
+        children = bench.children
+        await at_once(children, *[handler_of(process_tasks.pid)] * 4)
+        first, second, third, last = children._idle.of("send")
+        await asyncio.gather(first._ending, second._ending, third._ending)
+        assert children.ends == {"idle": 3}
+        assert {child.ended and child.ended.how for child in (first, second, third)} == {
+            "the child process ended by itself with exit code 0"
+        }
+        assert children_of_ours() == [last.pid], "they are waited for"
+        assert await bench.pid() == last.pid
+        assert children.started == 4
+
+    serve(process_tasks.pid, body, child_idle_s=1.0)
+
+
+def test_a_child_that_died_while_it_was_idle_is_counted_as_that() -> None:
+    async def body(bench: Bench) -> None:
+        children = bench.children
+        await at_once(children, *[handler_of(process_tasks.pid)] * 2)
+        died, lives = children._idle.take_all()
+        os.kill(died.pid, signal.SIGKILL)
+        await died._ending
+        for child in (died, lives):
+            children._idle.put("send", child, 0.0)
+        children._end_idle()
+        assert (children.ends, children.alive) == ({"died": 1}, 1)
+
+    serve(process_tasks.pid, body, child_idle_s=1.0)
+
+
+def test_children_of_one_type_make_room_for_those_of_another_also_while_these_start() -> None:
+    async def main() -> None:
+        one, other = kinds = [replace(handler_of(process_tasks.pid), type=kind) for kind in ("one", "other")]
+        async with (
+            asyncio.timeout(60),
+            Children(config(concurrency=4), {each.type: each for each in kinds}) as children,
+        ):
+            for kind in (one, other):
+                await at_once(children, *[kind] * 4)
+                assert children.alive == 4
+            assert len(children._idle.of("other")) == 4
+
+    asyncio.run(main())
+
+
+async def at_once(children: Children, *handlers: Handler) -> None:
+    """Take children for attempts that run at the same time, and give them back."""
+    async with AsyncExitStack() as stack:
+        await asyncio.gather(*[stack.enter_async_context(children.child_for(each)) for each in handlers])
 
 
 def test_children_that_are_busy_are_killed_when_the_worker_ends(tmp_path: Path) -> None:
@@ -406,7 +464,7 @@ def test_a_child_whose_attempt_is_taken_away_while_it_starts_is_killed(tmp_path:
     """At every step of its start: the wait for its process, for its pipe, for its word that it is ready."""
 
     async def body(bench: Bench) -> None:
-        (warm,) = bench.children._idle.pop("send")
+        (warm,) = bench.children._idle.take_all()
         await warm.stop()
         bench.attempts.leaving = True
         for turns in range(12):

@@ -113,3 +113,26 @@ def test_a_worker_that_is_asked_to_end_waits_for_what_runs_in_processes(queue: W
     assert [event.state for found in ended.values() for event in found] == ["completed"] * 2
     assert queue.letters() == []
     assert sum(queue.lag().values()) >= 4, "the others are still there"
+
+
+def test_children_that_a_burst_needed_end_when_it_is_over_and_the_next_task_runs(
+    queue: WorkingQueue, tmp_path: Path
+) -> None:
+    mark = Mark()
+
+    def held() -> int:
+        return sum("child_main" in command for command in mark.processes().values())
+
+    with worker_processes(queue, APP, tmp_path) as workers:
+        workers.start("a", "--workers", "12", env={**mark.environ, "FAIRLANE_CHILD_IDLE_S": "1"})
+        queue.send(*[queue.task("hold", b'{"number":%d}' % number) for number in range(8)])
+        wait_until(lambda: len(list(tmp_path.glob("started-*"))) == 8, "all to run", timeout_s=60)
+        assert held() == 8 + 4, "and one of each other handler"
+        (tmp_path / "release").touch()
+        queue.wait_ended(8)
+        wait_until(lambda: held() == 5, "the burst's children to end", timeout_s=40)
+        queue.send(queue.task("hold", b'{"number":9}'))
+        queue.wait_ended(9)
+        assert held() == 5
+        assert workers.stop_all() == {"a": 0}
+    mark.wait_until_none()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from pathlib import Path
 
 import pytest
+from worker_parts import config
 
 from fairlane.settings import Settings
 from fairlane.topics.errors import UsageError
@@ -165,3 +167,16 @@ def test_settings_do_not_change_but_can_be_made_anew_with_explicit_options(monke
 @pytest.mark.parametrize("value", ["none", None])
 def test_settled_records_may_stay_for_ever(value: str | None) -> None:
     assert Settings(keep_s=value).keep_s is None
+
+
+@pytest.mark.parametrize("value", ["none", None])
+def test_idle_children_may_stay_for_ever(value: str | None) -> None:
+    assert Settings(child_idle_s=value).child_idle_s is None
+
+
+@pytest.mark.parametrize("value", [0, 0.9, -1, math.inf, math.nan])
+def test_an_idle_time_of_children_is_a_second_at_least(value: float) -> None:
+    with pytest.raises(UsageError, match="child_idle_s"):
+        Settings(child_idle_s=value)
+    with pytest.raises(UsageError, match="child_idle_s"):
+        config(child_idle_s=value)

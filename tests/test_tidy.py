@@ -41,6 +41,7 @@ CORE = (
     "consumer/heard_time.py",
     "consumer/aside.py",
     "consumer/linger.py",
+    "consumer/idle_children.py",
     "consumer/adaptive.py",
     "consumer/restarts.py",
     "consumer/scaling.py",
