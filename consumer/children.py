@@ -132,7 +132,8 @@ class Children:
             if child.ended is None:
                 return child
             self._note_end(child)
-        if len(self._idle) + len(self._busy) + self._starting >= self._config.concurrency:
+        # Without one to spare of each handler, tasks of several types at full slots would end each other's children.
+        if len(self._idle) + len(self._busy) + self._starting >= self._config.concurrency + len(self._handlers):
             longest = self._idle.take_longest()
             if longest is not None:
                 self._retire(longest)

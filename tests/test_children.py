@@ -409,19 +409,34 @@ def test_a_child_that_died_while_it_was_idle_is_counted_as_that() -> None:
     serve(process_tasks.pid, body, child_idle_s=1.0)
 
 
-def test_children_of_one_type_make_room_for_those_of_another_also_while_these_start() -> None:
+def of_two_types(concurrency: int, body: Callable[[Children, Handler, Handler], Awaitable[None]]) -> None:
     async def main() -> None:
         one, other = kinds = [replace(handler_of(process_tasks.pid), type=kind) for kind in ("one", "other")]
-        async with (
-            asyncio.timeout(60),
-            Children(config(concurrency=4), {each.type: each for each in kinds}) as children,
-        ):
-            for kind in (one, other):
-                await at_once(children, *[kind] * 4)
-                assert children.alive == 4
-            assert len(children._idle.of("other")) == 4
+        told, handlers = config(concurrency=concurrency), {each.type: each for each in kinds}
+        async with asyncio.timeout(60), Children(told, handlers) as children:
+            await body(children, one, other)
 
     asyncio.run(main())
+
+
+def test_children_of_one_type_make_room_for_those_of_another_also_while_these_start() -> None:
+    async def body(children: Children, one: Handler, other: Handler) -> None:
+        for kind in (one, other):
+            await at_once(children, *[kind] * 3)
+            assert children.alive <= 3 + 2
+        assert len(children._idle.of("other")) == 3
+
+    of_two_types(3, body)
+
+
+def test_types_that_share_full_slots_do_not_end_each_others_children() -> None:
+    async def body(children: Children, one: Handler, other: Handler) -> None:
+        for _ in range(5):
+            await at_once(children, one, one, other)
+            await at_once(children, one, other, other)
+        assert children.started == 4
+
+    of_two_types(3, body)
 
 
 async def at_once(children: Children, *handlers: Handler) -> None:
