@@ -161,7 +161,8 @@ CHILDREN_STARTED = Measure(
 )
 CHILDREN_ENDED = Measure(
     "fairlane_child_processes_ended_total", "counter", "{process}", ("end",),
-    "`recycled` after so many tasks or so much memory, `killed` for time, memory or a shutdown, `died` by themselves",
+    "`idle` for `child_idle_s`, `recycled` after so many tasks or so much memory, `killed` for time, memory or a "
+    "shutdown, `died` by themselves",
 )  # fmt: skip
 
 ALL: Final = declared(globals())
