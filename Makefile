@@ -61,7 +61,7 @@ test: check  ## everything that runs here: types, lint, units, properties, a rea
 
 test-docker: $(STAMP)  ## the compose file, for real: up, scale, kill a worker, trace, drain, down; needs a Docker engine
 	@docker info >/dev/null 2>&1 || { echo "make test-docker needs a running Docker engine, 25 or newer: install Docker Engine or Docker Desktop and see that \`docker info\` answers (DOCKER_HOST names one elsewhere)"; exit 1; }
-	@docker compose version >/dev/null 2>&1 || { echo "make test-docker needs the Compose plugin, 2.20 or newer: \`docker compose version\` must answer"; exit 1; }
+	@docker compose version >/dev/null 2>&1 || { echo "make test-docker needs the Compose plugin, 2.23.1 or newer: \`docker compose version\` must answer"; exit 1; }
 	@$(PYTEST) -m docker $(ARGS)
 
 test-outage: $(STAMP)  ## a broker that dies under load, and one that is away for long

@@ -56,21 +56,24 @@ class ComposeProject:
     """One `docker compose` project.
 
     Args:
-        file: the compose file; its ports come from KAFKA_PORT and JAEGER_PORT.
+        file: the compose file; its ports come from KAFKA_PORT, MONITOR_PORT and the like.
 
     Attributes:
         name: of the project; containers are called after it.
         bootstrap: where its Kafka is reached from this machine.
         viewer: base URL of its trace viewer.
+        monitor: of its monitor.
+        prometheus: of its Prometheus; another version than the file's where only that is here.
     """
 
     def __init__(self, file: Path = ROOT / "docker-compose.yml") -> None:
         self.name = f"fairlane-test-{uuid4().hex[:8]}"
         self._file = file
-        kafka_port, jaeger_port = free_ports(2)
-        self.bootstrap = f"127.0.0.1:{kafka_port}"
-        self.viewer = f"http://127.0.0.1:{jaeger_port}"
-        self._environ = {**os.environ, "KAFKA_PORT": str(kafka_port), "JAEGER_PORT": str(jaeger_port)}
+        services = ("KAFKA", "JAEGER", "MONITOR", "PROMETHEUS")
+        ports = dict(zip(services, map(str, free_ports(len(services))), strict=True))
+        self.bootstrap = f"127.0.0.1:{ports['KAFKA']}"
+        self.viewer, self.monitor, self.prometheus = (f"http://127.0.0.1:{ports[name]}" for name in services[1:])
+        self._environ = {**os.environ, **{f"{name}_PORT": port for name, port in ports.items()}, **_prometheus_here()}
 
     def compose(self, *arguments: str, timeout_s: float = 120) -> str:
         """Run `docker compose ARGUMENTS` and return what it printed; the logs of the project are in a failure."""
@@ -96,12 +99,19 @@ class ComposeProject:
         inspected: list[dict[str, Any]] = json.loads(docker("inspect", *found))
         return inspected
 
+    def get(self, url: str, token: str = "") -> Any:
+        """What a service of the project answers, as JSON; None if it does not."""
+        asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+        try:
+            with urllib.request.urlopen(asked, timeout=5) as answer:
+                return json.load(answer)
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return None
+
     def traces(self, trace_id: str) -> list[str]:
         """Names of the spans that the viewer has of a trace; none if it has not heard of it."""
-        try:
-            with urllib.request.urlopen(f"{self.viewer}/api/traces/{trace_id}", timeout=5) as answer:
-                found = json.load(answer)
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
+        found = self.get(f"{self.viewer}/api/traces/{trace_id}")
+        if found is None:
             return []
         # Jaeger's query API wraps traces in `data`; other OTLP viewers answer with the one trace.
         spans = [span for trace in found.get("data") or [found] for span in trace.get("spans", ())]
@@ -113,6 +123,13 @@ class ComposeProject:
         return "".join(
             docker(*kind, "-q", "--filter", label) for kind in (("ps", "-a"), ("volume", "ls"), ("network", "ls"))
         )
+
+
+def _prometheus_here() -> dict[str, str]:
+    """Where the version of the file is not on this machine and another is, that one."""
+    here = docker("images", "--format", "{{.Tag}}", "prom/prometheus").split()
+    asked = os.environ.get("PROMETHEUS_TAG", "")
+    return {"PROMETHEUS_TAG": here[0]} if here and not asked and not any(tag.startswith("v3") for tag in here) else {}
 
 
 def docker(*arguments: str) -> str:

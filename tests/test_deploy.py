@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
+from fairlane import Settings
+from fairlane.monitor.api.tokens import Caller, Tokens
 from fairlane.topics.names import DEFAULT_PARTITIONS, LEVELS, QueueNames
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = ROOT / "deploy/k8s/base"
+HOME = "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"
 MANIFESTS = sorted((ROOT / "deploy/k8s").rglob("*.yaml"))
 
 
@@ -100,6 +103,44 @@ def test_compose_starts_workers_after_the_topics(compose: dict[str, Any]) -> Non
     assert compose["topics"]["depends_on"]["kafka"] == {"condition": "service_healthy"}
     for name in ("worker", "producer"):
         assert compose[name]["depends_on"]["topics"] == {"condition": "service_completed_successfully"}
+
+
+def test_compose_mounts_files_that_there_are(compose: dict[str, Any]) -> None:
+    mounted = [volume.split(":") for service in compose.values() for volume in service.get("volumes", [])]
+    assert all((ROOT / source).exists() for source, *_ in mounted if source.startswith("."))
+    into = {target: source for source, target, *_ in mounted}
+    provider = load(ROOT / "deploy/grafana/provisioning/dashboards/fairlane.yml")["providers"][0]
+    assert provider["options"]["path"] == str(Path(compose["grafana"]["environment"][HOME]).parent)
+    assert into[compose["grafana"]["environment"][HOME]] == "./deploy/grafana/fairlane.json"
+    assert into["/etc/grafana/provisioning"] == "./deploy/grafana/provisioning"
+    rules = load(ROOT / "deploy/prometheus/prometheus.yml")["rule_files"]
+    assert into["/etc/prometheus/alerts.yml"] == f"./deploy/prometheus/{rules[0]}"
+
+
+def test_prometheus_asks_where_worker_and_monitor_answer(compose: dict[str, Any]) -> None:
+    jobs = {job["job_name"]: job for job in load(ROOT / "deploy/prometheus/prometheus.yml")["scrape_configs"]}
+    (workers,) = jobs["fairlane-worker"]["dns_sd_configs"]
+    assert (workers["names"], workers["port"]) == (["worker"], compose["worker"]["environment"]["FAIRLANE_HEALTH_PORT"])
+    assert compose["worker"]["environment"]["FAIRLANE_HEALTH_HOST"] == "0.0.0.0"
+    assert jobs["fairlane-monitor"]["static_configs"] == [{"targets": ["monitor:8090"]}]
+    (token,) = compose["prometheus"]["configs"]
+    assert jobs["fairlane-monitor"]["authorization"]["credentials_file"] == token["target"]
+    secret = load(ROOT / "docker-compose.yml")["configs"][token["source"]]["content"]
+    tokens = Tokens(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", compose["monitor"]["environment"]["FAIRLANE_MONITOR_TOKENS"]))
+    assert tokens.caller(f"Bearer {secret}") == Caller("prometheus", "viewer")
+
+
+def test_the_data_sources_of_grafana_are_services(compose: dict[str, Any]) -> None:
+    sources = load(ROOT / "deploy/grafana/provisioning/datasources/fairlane.yml")["datasources"]
+    assert {source["url"].split("/")[2].partition(":")[0] for source in sources} <= compose.keys()
+    leads = sources[0]["jsonData"]["exemplarTraceIdDestinations"][0]
+    assert leads == {"name": "trace_id", "datasourceUid": sources[1]["uid"]}
+
+
+def test_what_compose_sets_are_settings(compose: dict[str, Any]) -> None:
+    names = {name for service in compose.values() for name in service.get("environment", {})}
+    ours = {name.removeprefix("FAIRLANE_").lower() for name in names if name.startswith("FAIRLANE_")}
+    assert ours <= Settings.model_fields.keys()
 
 
 def test_nobody_kills_a_worker_that_is_still_draining(compose: dict[str, Any], worker: dict[str, Any]) -> None:

@@ -61,13 +61,17 @@ def test_up_waits_until_everything_works(project: ComposeProject) -> None:
     (topics,) = project.containers("topics", stopped=True)
     assert topics["State"]["ExitCode"] == 0
     assert len(project.containers("worker")) == 2
-    for service in ("kafka", "worker"):
+    for service in ("kafka", "worker", "monitor"):
         for container in project.containers(service):
             assert container["State"]["Health"]["Status"] == "healthy"
 
 
 def test_what_is_published_is_published_on_loopback(project: ComposeProject) -> None:
-    found = [each for service in ("kafka", "worker", "producer", "jaeger") for each in project.containers(service)]
+    found = [
+        each
+        for service in ("kafka", "worker", "producer", "jaeger", "monitor", "prometheus")
+        for each in project.containers(service)
+    ]
     bindings = [binding for each in found for port in each["HostConfig"]["PortBindings"].values() for binding in port]
     assert {binding["HostIp"] for binding in bindings} == {"127.0.0.1"}
 
@@ -76,6 +80,25 @@ def test_a_third_worker_takes_its_part(project: ComposeProject, census: Census) 
     project.compose("up", "--detach", "--wait", "--no-recreate", "--scale", "worker=3")
     alive = eventually(lambda: shared_out(census, 3), "three workers share the partitions", 60)
     assert alive.keys() == {container["Config"]["Hostname"] for container in project.containers("worker")}
+
+
+def test_prometheus_scrapes_every_worker_and_the_monitor(project: ComposeProject) -> None:
+    def answers_of(job: str) -> int:
+        found = project.get(f"{project.prometheus}/api/v1/query?query=sum(up{{job=%22{job}%22}})")
+        values = [each["value"][1] for each in found["data"]["result"]] if found else []
+        return int(values[0]) if values else 0
+
+    eventually(lambda: answers_of("fairlane-worker") == 3, "three workers are scraped", 60)
+    eventually(lambda: answers_of("fairlane-monitor") == 1, "the monitor is scraped", 60)
+    groups = project.get(f"{project.prometheus}/api/v1/rules")["data"]["groups"]
+    assert {rule["health"] for group in groups for rule in group["rules"]} <= {"ok", "unknown"}
+    assert len(groups) == 3
+
+
+def test_the_monitor_tells_who_has_its_token(project: ComposeProject) -> None:
+    assert project.get(f"{project.monitor}/api/v1/stats") is None
+    told = project.get(f"{project.monitor}/api/v1/stats", "the-token-of-the-demo")
+    assert told["stats"]["worker_count"] == 3
 
 
 def test_every_task_ends_once_though_a_worker_is_killed_amid_them(project: ComposeProject, census: Census) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -217,3 +219,35 @@ def test_a_worker_tells_all_three_the_same(
         assert statsd.total("fairlane.tasks_succeeded", task="mail", instance="w1") == 20
         assert statsd.total("fairlane.tasks_failed", exception="ConnectionError") == 3
         statsd.wait_until(lambda: statsd.total("fairlane.worker_concurrency", worker="w1") == 10)
+
+
+@pytest.mark.kafka
+def test_the_processes_of_a_pool_are_targets_whose_sum_is_all_that_ran(kafka: str, tmp_path: Path) -> None:
+    first, second = free_pair()
+    with working_queue(kafka, partitions=2) as queue, worker_processes(queue, APP, tmp_path) as workers:
+        workers.start("pool", "--processes", "2", "--health-port", str(first))
+        wait_until(lambda: _held(first) > 0 and _held(second) > 0, "both have partitions", timeout_s=60)
+        queue.send(*[queue.task("mail") for _ in range(40)])
+        queue.flush()
+        queue.wait_ended(40)
+        names = ("fairlane_tasks_succeeded_total", "fairlane_settled_outcomes_total")
+        for name in names:
+            wait_until(lambda name=name: _scraped(first, name) + _scraped(second, name) == 40, f"40 in {name}")  # type: ignore[misc]
+        assert workers.stop_all() == {"pool": 0}
+
+
+def free_pair() -> tuple[int, int]:
+    """Two ports that follow each other and are free."""
+    for port in range(23_000, 32_000, 2):
+        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 1))
+            return port, port + 1
+    raise AssertionError("no free ports")
+
+
+def _held(port: int) -> float:
+    try:
+        return _scraped(port, "fairlane_worker_partitions")
+    except OSError:
+        return 0
