@@ -66,14 +66,18 @@ class Statsd:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def tell(self) -> None:
+        """Read, and send; what the thread does."""
+        for reading in self._collect():
+            self._send(self._since.gained(reading))
+        self._client.flush()
+
     def _run(self) -> None:
         is_last = False
         while not is_last:
             is_last = self._stopped.wait(INTERVAL_S)
             try:
-                for reading in self._collect():
-                    self._send(self._since.gained(reading))
-                self._client.flush()
+                self.tell()
             except (FairlaneError, OSError, RuntimeError):
                 # A store that does not answer, a dict that grew while it was read: the next one may do.
                 _log.warning("metrics were not sent to StatsD", exc_info=True)
