@@ -60,6 +60,7 @@ class Pulse:
             started_ms=now_ms(),
             concurrency=config.concurrency,
             transactional_id=config.transactional_id_prefix,
+            weights={lane.topic: lane.weight for lane in config.lanes},
         )
         # Without idempotence it has no way to fail for good; one in flight keeps the order all the same.
         properties = config.connection.producer(

@@ -12,7 +12,6 @@ import msgspec
 
 from fairlane.monitor.stats import Stats, TopicStats
 from fairlane.monitor.task_view import Place, TaskView
-from fairlane.topics.names import DEFAULT_WEIGHTS
 
 Held = Literal["ended", "running", "due", "no_workers", "limit", "backlog", "busy", "nothing", "moving"]
 """What holds a task: it ended, it runs, it is not due, nobody works, its type runs as often as it may, others are
@@ -72,7 +71,7 @@ def _ended(task: TaskView) -> Explanation:
     if task.state in ("failed", "expired"):
         error = f": {task.error.type}: {task.error.message}" if task.error else ""
         why += f", {task.reason or 'for no reason that is known'}{error}"
-        if task.place is not None and not task.replayed_ms:
+        if task.place is not None and not task.place.replayed:
             letter = f"{task.place.partition}/{task.place.offset}"
             advice = f"`fairlane dlq replay {letter} --queue {task.queue}` runs it again"
     return Explanation(task=task, held_by="ended", why=why, before=0, advice=advice)
@@ -150,7 +149,7 @@ def _drain_per_s(stats: Stats, lane: TopicStats | None) -> float:
     full = [each for each in stats.lanes if each.length]
     if lane is None or not full:
         return total
-    weights = {each.topic: DEFAULT_WEIGHTS.get(each.level, 1) for each in (*full, lane)}
+    weights = {each.topic: max(1, each.weight) for each in (*full, lane)}
     return total * weights[lane.topic] / sum(weights.values())
 
 

@@ -13,6 +13,7 @@ import msgspec
 from fairlane.monitor.record import Record
 from fairlane.topics import wire
 from fairlane.topics.errors import MalformedRecord
+from fairlane.topics.events import StatusEvent
 from fairlane.topics.headers import MAX_DIGITS
 from fairlane.topics.task import Origin
 from fairlane.topics.task_headers import TRACEPARENT
@@ -73,6 +74,13 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     def place(self) -> str:
         """`topic/partition/offset`: its name, and the key of its audit records."""
         return self.record.place
+
+    def is_of(self, event: StatusEvent) -> bool:
+        """Whether it is the letter of the death that the event tells of: both name the record that died."""
+        died = self.original
+        return died is not None and (died.topic, died.partition, died.offset) == (
+            event.topic, event.partition, event.offset,
+        )  # fmt: skip
 
 
 def letter_of(record: Record) -> Letter:

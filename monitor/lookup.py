@@ -6,7 +6,7 @@ for is not missed: wherever it was not found any more, its new status was writte
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Final
 
@@ -95,6 +95,8 @@ class _Lookup:
         self._lanes: dict[str, Lane] = {}
         self._tiers: tuple[str, ...] = ()
         self._taken: dict[Partition, Taken] = {}
+        self._put_back: set[str] = set()
+        """Letters of the task that were replayed, as far as the audit was read."""
 
     def find(self, lanes: Sequence[Lane] | None, tiers: Sequence[Tier] | None) -> TaskView | None:
         """The newest view of the task, or None."""
@@ -177,6 +179,7 @@ class _Lookup:
             record = decode_audit(message.value() or b"")
             if record is not None and record.action == REPLAY and record.task_id == self._id:
                 newest_ms = max(newest_ms, message.timestamp()[1])
+                self._put_back.add(record.letter)
         return newest_ms
 
     def _runs(self) -> tuple[Runs, ...]:
@@ -282,18 +285,30 @@ class _Lookup:
         return key in value or f"{message.topic()}/{message.partition()}/{message.offset()}" == self._id
 
     def _with_letter(self, facts: Facts) -> Facts:
-        """With its newest letter, where it may have one."""
-        if facts.said is not None and facts.said.event.state not in ("failed", "expired"):
+        """With the letter that its status is of, where it may have one; without a status, with its newest."""
+        said = facts.said
+        if said is not None and said.event.state not in ("failed", "expired"):
             return facts
-        since_ms = facts.said.written_ms - CLOCK_MARGIN_MS if facts.said else None
-        newest: Letter | None = None
-        starts = self._start_of(self._all([self._names.dlq]), since_ms)
+        dlq, since_ms = self._all([self._names.dlq]), said.written_ms - CLOCK_MARGIN_MS if said else None
+        found = list(self._letters(self._start_of(dlq, since_ms)))
+        if said is not None and not any(letter.is_of(said.event) for letter in found):
+            # It is of the transaction of the status, but may be visible a moment later.
+            self._offsets.await_visible(self._offsets.written(dlq), _LAST_WORD_S)
+            found = list(self._letters(self._start_of(dlq, since_ms)))
+        # Their times are of the clocks of whoever settled them: where a letter is of the status, they do not matter.
+        newest = max(
+            found, key=lambda letter: (said is not None and letter.is_of(said.event), letter.died_ms), default=None
+        )
+        replayed_ms = facts.replayed_ms
+        if newest is not None and said is None:
+            replayed_ms = self._replayed_ms(newest.died_ms)
+        replayed = newest is not None and newest.place in self._put_back
+        return replace(facts, letter=newest, letter_replayed=replayed, replayed_ms=replayed_ms)
+
+    def _letters(self, starts: Mapping[Partition, int]) -> Iterator[Letter]:
+        """The letters of the task from there on."""
         for message in self._scanner.read(starts):
             if self._may_be_it(message):
                 letter = letter_of(record_of(message))
-                if self._id in (letter.task_id, letter.origin) and (newest is None or letter.died_ms >= newest.died_ms):
-                    newest = letter
-        replayed_ms = facts.replayed_ms
-        if newest is not None and facts.said is None:
-            replayed_ms = self._replayed_ms(newest.died_ms)
-        return replace(facts, letter=newest, replayed_ms=replayed_ms)
+                if self._id in (letter.task_id, letter.origin):
+                    yield letter

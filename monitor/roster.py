@@ -82,6 +82,11 @@ class Roster:
         """The topics that the workers, alive or not, hold or held partitions of."""
         return topics_read(known.newest for known in self._known.values())
 
+    def weights(self) -> dict[str, int]:
+        """Weights of lanes by topic, as the worker has them that was started last, alive or not."""
+        starts = sorted((known.newest for known in self._known.values()), key=lambda beat: beat.started_ms)
+        return {topic: weight for beat in starts for topic, weight in beat.weights.items()}
+
     def totals(self) -> Counters:
         """Counters of all workers that the topic still knows, alive or not."""
         return _sum(part for known in self._known.values() for part in (known.earlier, known.newest.counters))

@@ -220,7 +220,7 @@ def _workers(workers: Sequence[WorkerStats]) -> Section:
 
 def _worker(worker: WorkerStats) -> tuple[str, ...]:
     gone = worker.state == "lost"
-    full = round(worker.utilisation * _BAR)
+    full = min(_BAR, round(worker.utilisation * _BAR))
     return (
         visible(worker.worker),
         worker.state,

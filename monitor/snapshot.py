@@ -161,8 +161,12 @@ class Watcher:
             self._topics = {}
             topic = lanes[0].topic if lanes else names.default_lanes()[0].topic
             raise QueueUnknown(names.queue, topic, self._connection.bootstrap)
+        weights = self._roster.weights()
         return [
-            *(TopicStats(topic=lane.topic, kind="lane", level=lane.level) for lane in lanes),
+            *(
+                TopicStats(topic=lane.topic, kind="lane", level=lane.level, weight=weights.get(lane.topic, lane.weight))
+                for lane in lanes
+            ),
             *(TopicStats(topic=names.tier(tier), kind="tier", delay_ms=tier.delay_ms) for tier in tiers),
             TopicStats(topic=names.dlq, kind="dlq"),
         ]

@@ -20,6 +20,7 @@ class TopicStats(msgspec.Struct, frozen=True, kw_only=True):
         topic: its topic.
         kind: which of them it is.
         level: priority level of a lane; 0 for a tier and for a foreign lane that only the workers' settings know.
+        weight: of a lane, as the worker that was started last has it, or by default; 0 for a tier.
         delay_ms: how long a record stays in a tier; 0 for a lane.
         partitions: how many it has.
         length: tasks in it that are not settled and not known to be running. An estimate where `exact` is false:
@@ -33,6 +34,7 @@ class TopicStats(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     kind: Literal["lane", "tier", "dlq"]
     level: int = 0
+    weight: int = 0
     delay_ms: int = 0
     partitions: int = 0
     length: int = 0

@@ -27,6 +27,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         partition: its partition.
         offset: its offset.
         before: how many offsets are unsettled before it in its partition; markers of transactions count too.
+        replayed: whether it is a letter that was put back.
     """
 
     kind: Literal["lane", "tier", "dlq"]
@@ -34,6 +35,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     partition: int
     offset: int
     before: int = 0
+    replayed: bool = False
 
 
 class TaskView(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,12 +122,18 @@ class Waits(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """All that was found of one task. `replayed_ms` is when its letter was last put back, 0 if it was not."""
+    """All that was found of one task.
+
+    Attributes:
+        replayed_ms: when a letter of it was last put back, 0 if none was.
+        letter_replayed: whether `letter` was put back.
+    """
 
     said: Said | None = None
     runs: tuple[Runs, ...] = ()
     waits: tuple[Waits, ...] = ()
     letter: Letter | None = None
+    letter_replayed: bool = False
     replayed_ms: int = 0
 
     @property
@@ -175,15 +183,21 @@ def view(queue: str, task_id: str, facts: Facts) -> TaskView | None:
             reason=base.reason,
         )
     if base is None and facts.letter is not None:
-        return _dead(queue, facts.letter, facts.replayed_ms)
+        return _dead(queue, facts, facts.letter)
     return base
 
 
-def _letter_place(letter: Letter | None) -> Place | None:
-    if letter is None:
+def _letter_place(facts: Facts) -> Place | None:
+    if facts.letter is None:
         return None
-    record = letter.record
-    return Place(kind="dlq", topic=record.topic, partition=record.partition, offset=record.offset)
+    record = facts.letter.record
+    return Place(
+        kind="dlq",
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        replayed=facts.letter_replayed,
+    )
 
 
 def _newest(facts: Facts) -> Waits | None:
@@ -222,7 +236,7 @@ def _said(queue: str, task_id: str, facts: Facts) -> TaskView | None:
         reason=event.reason,
         error=event.error,
         result=event.result,
-        place=_letter_place(facts.letter),
+        place=_letter_place(facts),
         replayed_ms=facts.replayed_ms,
     )
 
@@ -277,7 +291,7 @@ def _record_of(runs: Runs, waits: Sequence[Waits]) -> Waits | None:
     return None
 
 
-def _dead(queue: str, letter: Letter, replayed_ms: int) -> TaskView:
+def _dead(queue: str, facts: Facts, letter: Letter) -> TaskView:
     error = ErrorInfo(letter.error_type, letter.error_message, letter.traceback) if letter.error_type else None
     return TaskView(
         id=letter.task_id,
@@ -292,6 +306,6 @@ def _dead(queue: str, letter: Letter, replayed_ms: int) -> TaskView:
         trace_id=letter.trace_id,
         reason=letter.reason,
         error=error,
-        place=_letter_place(letter),
-        replayed_ms=replayed_ms,
+        place=_letter_place(facts),
+        replayed_ms=facts.replayed_ms,
     )

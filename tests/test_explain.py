@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from typer.testing import CliRunner
 from written_queue import WrittenQueue, now_ms
 
@@ -27,8 +28,8 @@ def task(state: str = "pending", *, kind: Any = "lane", before: int = 0, **field
 
 def stats(**fields: Any) -> Stats:
     lanes = (
-        TopicStats(topic="shop.p5", kind="lane", level=5, partitions=4, length=fields.pop("p5", 0)),
-        TopicStats(topic="shop.p3", kind="lane", level=3, partitions=4, length=fields.pop("p3", 0)),
+        TopicStats(topic="shop.p5", kind="lane", level=5, weight=16, partitions=4, length=fields.pop("p5", 0)),
+        TopicStats(topic="shop.p3", kind="lane", level=3, weight=4, partitions=4, length=fields.pop("p3", 0)),
     )
     known: dict[str, Any] = {
         "queue_length": 0, "running_tasks": 0, "completed_tasks": 0, "failed_tasks": 0, "avg_process_time_s": 0.1,
@@ -42,6 +43,9 @@ def test_a_backlog_is_counted_from_its_partition_and_drains_at_its_lanes_share()
     assert (said.held_by, said.before) == ("backlog", 200)
     assert said.drain_per_s == pytest.approx(100 * 4 / 20)  # weights 16 and 4
     assert said.starts_ms == NOW_MS + 10_000
+    flat = tuple(replace(lane, weight=1) for lane in stats(p3=400, p5=900).lanes)
+    said = explain(task(before=50), stats(lanes=flat, rates=Rates(completed_per_s=100)), NOW_MS)
+    assert said.drain_per_s == pytest.approx(50)
     alone = explain(task(before=50), stats(p3=400, rates=Rates(completed_per_s=100)), NOW_MS)
     assert (alone.drain_per_s, alone.starts_ms) == (100, NOW_MS + 2_000)
 
@@ -124,14 +128,16 @@ def test_the_command_finds_the_record_and_what_is_before_it(written: WrittenQueu
     alone = json.loads(CliRunner().invoke(app, ["explain", "a", "--json"], env=where).stdout)
     assert alone["held_by"] == "no_workers"
     assert [alone["task"]["place"][name] for name in ("topic", "partition", "offset", "before")] == [*place, 9]
+    names = written.names
+    written.enqueue(written.task(), 5)
     at_ms = now_ms()
     for ago_ms, completed in ((2_000, 100), (0, 110)):
         written.beat(
             Heartbeat(worker="w", at_ms=at_ms - ago_ms, started_ms=1, concurrency=4, running=4,
-                      counters=Counters(completed=completed))
+                      counters=Counters(completed=completed), weights={names.lane(5): 1, names.lane(3): 4})
         )  # fmt: skip
     said = CliRunner().invoke(app, ["explain", "--task-id", "a"], env=where).stdout
-    assert said.startswith(f"Because: about 9 tasks of {place[0]} are before it, which end at 5.0/s.\nShould start: ")
+    assert said.startswith(f"Because: about 9 tasks of {place[0]} are before it, which end at 4.0/s.\nShould start: ")
     assert f"Record: lane {place[0]}/1/{place[2]}" in said
 
 

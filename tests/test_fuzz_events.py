@@ -99,6 +99,7 @@ heartbeats = nearly(
     running_tasks=st.lists(running, max_size=2),
     types=st.dictionaries(texts, times, max_size=2),
     limits=st.dictionaries(texts, wholes, max_size=2),
+    weights=st.dictionaries(texts, wholes, max_size=2),
     pool=st.none() | pools,
 )
 audits = nearly(AuditRecord, action=st.sampled_from(["replay", "purge", "no"]), letter=texts)
@@ -122,6 +123,7 @@ def test_any_bytes_are_a_status_event_that_can_be_shown_or_none(value: bytes) ->
 @thorough(100)
 @given(st.lists(heartbeats | garbage, max_size=4))
 @example([b'{"worker":"w1","at_ms":1760000000000,"types":{"t":{"n":1e400,"mean_ms":1,"p95_ms":1}}}'])
+@example([b'{"worker":"w1","at_ms":1760000000000,"utilisation":1e15}'])
 @example([b'{"worker":"w1","at_ms":1760000000000,"running_tasks":[{"id":"a","type":"t","since_ms":1,"offset":1,'
           b'"partition":"shop.p3/' + b"9" * 5_000 + b'"}]}'])  # fmt: skip
 def test_any_bytes_are_heartbeats_that_can_be_added_up_and_shown_or_none(values: list[bytes]) -> None:

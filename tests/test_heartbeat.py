@@ -57,6 +57,7 @@ def test_it_says_who_the_worker_is_and_how_it_is_now() -> None:
     assert (topic, key) == ("shop.workers", b"w1")
     assert beat is not None
     assert (beat.worker, beat.version, beat.concurrency, beat.running, beat.at_ms) == ("w1", "1.2", 10, 3, 7)
+    assert beat.weights["shop.p5"] == 16
     assert made.acknowledged_s is not None
     assert beat.transactional_id == "fairlane-shop-w1-s1", "whoever takes it over must know it"
 

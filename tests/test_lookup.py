@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from written_queue import MINUTE, WrittenQueue, now_ms
 
 from fairlane.monitor.errors import ReadIncomplete
+from fairlane.monitor.explain import explain
 from fairlane.monitor.lookup import find_task
 from fairlane.monitor.scan import Commit, Partition, Scanner
 from fairlane.monitor.task_view import TaskView
@@ -283,3 +284,28 @@ def test_a_settlement_that_is_not_visible_yet_is_waited_for(written: WrittenQueu
         found = find(written, task.id)
         timer.join()
     assert found.state == "completed"
+
+
+def test_a_task_that_died_again_after_a_replay_names_its_newest_letter(written: WrittenQueue) -> None:
+    """Clocks of two workers need not agree: the letter is the one of the record that the status is of."""
+    task = written.task()
+    place = written.enqueue(task)
+    first = written.die(place)
+    dead = StatusEvent(id=task.id, type="email", state="failed", reason="max_attempts", finished_ms=now_ms())
+    written.say(replace(dead, topic=place[0], partition=place[1], offset=place[2]))
+    written.audit(
+        AuditRecord(at_ms=now_ms(), action="replay", letter="/".join(map(str, first)), task_id=task.id, to=place[0])
+    )
+    found = find(written, task.id)
+    assert found.place is None or found.place.replayed
+    replayed = replace(written.read_back(place), replays=1)
+    again = written.enqueue(replayed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("written_queue.now_ms", lambda: now_ms() - 60_000)
+        second = written.die(again)
+    written.say(replace(dead, topic=again[0], partition=again[1], offset=again[2]))
+    found = find(written, task.id)
+    assert found.place is not None
+    assert (found.place.topic, found.place.partition, found.place.offset) == second
+    assert not found.place.replayed
+    assert "fairlane dlq replay" in explain(found, None, now_ms()).advice

@@ -55,6 +55,11 @@ def test_totals_keep_what_an_earlier_start_of_a_worker_counted() -> None:
     assert found.totals() == Counters(117, 1, 3)
 
 
+def test_weights_are_those_of_the_worker_that_was_started_last() -> None:
+    found = roster(beat("new", started_ms=2, weights={"p5": 9}), beat("old", started_ms=1, weights={"p5": 16, "p1": 1}))
+    assert found.weights() == {"p5": 9, "p1": 1}
+
+
 def test_a_tombstone_takes_a_worker_away() -> None:
     found = roster(beat(counters=Counters(10)))
     found.forget("w")

@@ -149,6 +149,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     cpu: Real = 0.0
     """How much of a core the process has used since the last heartbeat; more than 1 if several at once."""
     pool: Pool | None = None
+    weights: dict[str, Whole] = {}
+    """The lanes that it reads, by topic, and the weight of each."""
 
 
 class _Versioned(msgspec.Struct):

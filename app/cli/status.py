@@ -98,7 +98,7 @@ def _times(task: TaskView, now_ms: int) -> Iterator[tuple[str, str]]:
 def _where(task: TaskView, place: Place) -> Iterator[tuple[str, str]]:
     record = f"{place.topic}/{place.partition}/{place.offset}"
     if place.kind == "dlq":
-        replayed = " (replayed)" if task.replayed_ms else ""
+        replayed = " (replayed)" if place.replayed else ""
         yield "Dead letter", f"{record}{replayed}, see `fairlane dlq show {record} --queue {task.queue}`"
         return
     before = f", about {place.before:,} before it in its partition" if place.before and task.state != "running" else ""
