@@ -24,6 +24,37 @@ class ReadIncomplete(FairlaneError):
 
 
 @dataclass(eq=False)
+class MonitorUnreachable(FairlaneError):
+    """No monitor answered at `url`."""
+
+    exit_code: ClassVar[int] = 3
+    url: str
+    detail: str
+
+    def __str__(self) -> str:
+        return (
+            f"no monitor answers at {self.url}: {self.detail}. `fairlane monitor serve` starts one; with "
+            "--monitor-url '' Kafka itself is asked"
+        )
+
+
+@dataclass(eq=False)
+class MonitorRefused(FairlaneError):
+    """The monitor at `url` answered with `status`, which `title` and `detail` explain."""
+
+    url: str
+    status: int
+    title: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        what = f"the monitor at {self.url} refused ({self.status}): {self.title}"
+        if self.status in (401, 403):
+            return f"{what}. Set FAIRLANE_MONITOR_TOKEN to a secret of its FAIRLANE_MONITOR_TOKENS"
+        return f"{what}. {self.detail}" if self.detail else what
+
+
+@dataclass(eq=False)
 class ReplayFailed(FairlaneError):
     """Of `asked` dead letters `done` were put back before Kafka refused; `code` is Kafka's name of the error."""
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from types import FrameType
-from typing import Final
+from typing import Final, Protocol
 
 from rich.console import Console
 from rich.control import Control
@@ -26,7 +26,6 @@ from rich.live import Live
 
 from fairlane.monitor.screen import screen
 from fairlane.monitor.show import age
-from fairlane.monitor.snapshot import Watcher
 from fairlane.monitor.stats import Stats
 from fairlane.topics.clock import now_ms
 from fairlane.topics.errors import FairlaneError
@@ -47,12 +46,20 @@ class Look:
     problem: str = ""
 
 
+class Source(Protocol):
+    """Gives snapshots: Kafka's own, or those of a monitor elsewhere."""
+
+    def collect(self, now_ms: int, /) -> Stats:
+        """The queue now."""
+        ...
+
+
 class Collector:
     """Takes a snapshot every interval, in a thread of its own; the newest is `look`."""
 
-    def __init__(self, watcher: Watcher, first: Stats, interval_s: float) -> None:
+    def __init__(self, source: Source, first: Stats, interval_s: float) -> None:
         self.look = Look(first)
-        self._watcher = watcher
+        self._source = source
         self._interval_s = interval_s
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fairlane-monitor", daemon=True)
@@ -70,23 +77,23 @@ class Collector:
     def _run(self) -> None:
         while not self._ended.wait(self._interval_s):
             try:
-                self.look = Look(self._watcher.collect(now_ms()))
+                self.look = Look(self._source.collect(now_ms()))
             except FairlaneError as error:
                 self.look = Look(self.look.stats, str(error))
 
 
-def watch(watcher: Watcher, console: Console, interval_s: float) -> None:
+def watch(source: Source, console: Console, interval_s: float) -> None:
     """Show the queue until q or Ctrl-C is pressed or a SIGTERM comes.
 
     Args:
-        watcher: of the queue; closed by the caller.
+        source: of the queue; closed by the caller.
         console: a terminal.
         interval_s: seconds between two snapshots.
 
     Raises:
         FairlaneError: the first snapshot could not be taken. Later problems are shown and outlived.
     """
-    collector = Collector(watcher, watcher.collect(now_ms()), interval_s)
+    collector = Collector(source, source.collect(now_ms()), interval_s)
     collector.start()
     try:
         with _terminated(), _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:

@@ -5,6 +5,7 @@ Invariant: no row is wider than the terminal, and cells are text, never markup: 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,7 +46,7 @@ class Section:
         if rows is not None and len(self.rows) > rows:
             shown_rows = self.rows[: max(0, rows - 1)]
             hidden = len(self.rows) - len(shown_rows)
-        widths = self._fit(width)
+        widths = self.fit(width)
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
         for number, wide in widths.items():
             column = self.columns[number]
@@ -57,7 +58,7 @@ class Section:
             table.add_row(Text(f"… {hidden} more"))
         return table
 
-    def _fit(self, width: int) -> dict[int, int]:
+    def fit(self, width: int) -> dict[int, int]:
         """Columns that are shown, by number, and how wide each is."""
         widths = {
             number: max(cell_len(column.name), *(cell_len(row[number]) for row in self.rows), 0)
@@ -76,6 +77,16 @@ class Section:
             over = _total(widths) - width
             widths[widest] = max(self.columns[widest].least, widths[widest] - over)
         return widths
+
+
+def line(cells: Sequence[str], columns: Sequence[Column], widths: Mapping[int, int]) -> str:
+    """One row by itself, in columns that were fitted before: a cell that is wider is cut with …."""
+    parts = []
+    for number, wide in widths.items():
+        text = Text(cells[number])
+        text.truncate(wide, overflow="ellipsis", pad=not columns[number].right)
+        parts.append(" " * (wide - text.cell_len) + text.plain)
+    return (" " * _GAP).join(parts).rstrip()
 
 
 def _total(widths: dict[int, int]) -> int:

@@ -57,7 +57,15 @@ def json_text(raw: bytes) -> str:
     Raises:
         msgspec.DecodeError: it is no JSON.
     """
-    text = msgspec.json.format(raw, indent=2).decode()
+    return _harmless(msgspec.json.format(raw, indent=2).decode())
+
+
+def json_line(raw: bytes) -> str:
+    """The same on one line."""
+    return _harmless(msgspec.json.format(raw, indent=-1).decode())
+
+
+def _harmless(text: str) -> str:
     return _HIDDEN_ONLY.sub(lambda match: "".join(f"\\u{unit:04x}" for unit in _utf16(match[0])), text)
 
 

@@ -5,13 +5,17 @@ Invariant: the store has all that was written when `refresh` returns, and the sn
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import uvicorn
 from fastapi.testclient import TestClient
-from written_queue import WrittenQueue, now_ms
+from msgspec import Raw
+from msgspec.structs import replace
+from written_queue import MINUTE, WrittenQueue, now_ms
 
 from fairlane.monitor.api.app import make_app
 from fairlane.monitor.api.serving import Changes, Serving
@@ -22,10 +26,36 @@ from fairlane.monitor.store.database import Database
 from fairlane.monitor.store.follower import Follower
 from fairlane.monitor.store.keeping import Keep
 from fairlane.monitor.store.readers import Readers
+from fairlane.topics import wire
+from fairlane.topics.events import ErrorInfo, Heartbeat, RunningTask, StatusEvent
 
 OPERATOR = "an-operators-secret"
 VIEWER = "a-viewers-secret-too"
 TOKENS = f"ada:operator:{OPERATOR},board:viewer:{VIEWER}"
+
+BAD = ErrorInfo("ValueError", "customers.csv: line 1 is no CSV", "Traceback …")
+
+
+def fill(written: WrittenQueue) -> None:
+    """One task of each kind: `waits`, `again`, `done`, `runs`, `dead` (with a letter)."""
+    names = written.names
+    waits = written.task("waits", type="report", priority=5)
+    written.send(names.lane(5), waits.payload, b"customer-7", wire.encode(waits))
+    again = written.read_back(written.enqueue(written.task("again")))
+    written.to_tier(replace(again, attempt=2), MINUTE)
+    written.say(StatusEvent("again", "email", "retrying", names.lane(3), 1, 5, now_ms(), error=BAD))
+    place = written.enqueue(written.task("done"))
+    done = StatusEvent("done", "email", "completed", names.lane(3), 1, 5, now_ms(), now_ms() - 5, now_ms(),
+                       topic=place[0], partition=place[1], offset=place[2], result=Raw(b'{"sent":1}'))  # fmt: skip
+    written.say(done)
+    topic, partition, offset = written.enqueue(written.task("runs"))
+    task = RunningTask("runs", "email", now_ms() - 900, f"{topic}/{partition}", offset)
+    # By a clock that is ahead of ours it is alive for as long as the tests of a module take.
+    written.beat(Heartbeat(worker="w1", at_ms=now_ms() + 600_000, concurrency=4, running=1, running_tasks=(task,)))
+    dead = written.enqueue(written.task("dead"))
+    written.die(dead, "fatal", BAD)
+    written.say(StatusEvent("dead", "email", "failed", names.lane(3), 1, 5, now_ms(), now_ms(), now_ms(),
+                            topic=dead[0], partition=dead[1], offset=dead[2], reason="fatal", error=BAD))  # fmt: skip
 
 
 class ServedQueue:
@@ -76,3 +106,19 @@ def served_queue(written: WrittenQueue, folder: Path, tokens: str = TOKENS) -> I
         served.serving.readers.close()
         served.follower.close()
         database.close()
+
+
+@contextmanager
+def listening(served: ServedQueue) -> Iterator[str]:
+    """The API on a port of this machine until the end of the block: its URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(served.app, log_config=None, timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        served.serving.closing.set()
+        server.should_exit = True
+        thread.join(10)
+        listener.close()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 
+from fairlane.cli.main import app
 from fairlane.cli.options import parse_properties, queue_target
 from fairlane.settings import kafka_properties
 from fairlane.topics.errors import UsageError
@@ -84,3 +88,16 @@ def test_the_file_of_the_directory_counts_where_nothing_else_is_said(tmp_path: P
     assert (target.connection.bootstrap, target.names.queue, target.settings.grace_s) == ("h1:1", "shop", 3)
     assert [tier.name for tier in target.tiers] == ["1s", "9s"]
     assert [lane.topic for lane in target.lanes] == ["shop.p2"]
+
+
+def commands(group: Any, *words: str) -> Iterator[tuple[str, ...]]:
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, *words, name)
+    if not getattr(group, "commands", {}) or getattr(group, "invoke_without_command", False):
+        yield (*words, *(["--json"] if any("--json" in option.opts for option in group.params) else []))
+
+
+def test_every_command_speaks_json() -> None:
+    """Those that do not are processes that log, and one whose answer is JSON in any case."""
+    silent = {words for words in commands(typer.main.get_command(app)) if words[-1:] != ("--json",)}
+    assert silent == {("demo",), ("worker",), ("monitor", "serve"), ("topics", "reassignment")}

@@ -17,45 +17,19 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from live_queue import wait_until
-from msgspec import Raw
-from msgspec.structs import replace
 from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
-from served_queue import OPERATOR, VIEWER, ServedQueue, served_queue
-from written_queue import MINUTE, WrittenQueue, now_ms
+from served_queue import BAD, OPERATOR, VIEWER, ServedQueue, fill, served_queue
+from written_queue import WrittenQueue, now_ms
 
 from fairlane.monitor.api.tokens import Tokens, is_loopback, require_tokens
-from fairlane.topics import wire
 from fairlane.topics.audit import decode_audit
 from fairlane.topics.errors import UsageError
-from fairlane.topics.events import ErrorInfo, Heartbeat, RunningTask, StatusEvent
 
 pytestmark = [pytest.mark.kafka, pytest.mark.http_api]
 
 API = "/api/v1"
-BAD = ErrorInfo("ValueError", "customers.csv: line 1 is no CSV", "Traceback …")
-
-
-def fill(written: WrittenQueue) -> None:
-    """One task of each kind: `waits`, `again`, `done`, `runs`, `dead` (with a letter)."""
-    names = written.names
-    waits = written.task("waits", type="report", priority=5)
-    written.send(names.lane(5), waits.payload, b"customer-7", wire.encode(waits))
-    again = written.read_back(written.enqueue(written.task("again")))
-    written.to_tier(replace(again, attempt=2), MINUTE)
-    written.say(StatusEvent("again", "email", "retrying", names.lane(3), 1, 5, now_ms(), error=BAD))
-    place = written.enqueue(written.task("done"))
-    done = StatusEvent("done", "email", "completed", names.lane(3), 1, 5, now_ms(), now_ms() - 5, now_ms(),
-                       topic=place[0], partition=place[1], offset=place[2], result=Raw(b'{"sent":1}'))  # fmt: skip
-    written.say(done)
-    topic, partition, offset = written.enqueue(written.task("runs"))
-    task = RunningTask("runs", "email", now_ms() - 900, f"{topic}/{partition}", offset)
-    written.beat(Heartbeat(worker="w1", at_ms=now_ms(), concurrency=4, running=1, running_tasks=(task,)))
-    dead = written.enqueue(written.task("dead"))
-    written.die(dead, "fatal", BAD)
-    written.say(StatusEvent("dead", "email", "failed", names.lane(3), 1, 5, now_ms(), now_ms(), now_ms(),
-                            topic=dead[0], partition=dead[1], offset=dead[2], reason="fatal", error=BAD))  # fmt: skip
 
 
 @pytest.fixture(scope="module")

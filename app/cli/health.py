@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from fairlane.cli.options import JsonOption
+from fairlane.monitor.show import json_text
 from fairlane.settings import Settings
 from fairlane.topics.errors import UsageError
 
@@ -29,6 +31,7 @@ def health(
     timeout_s: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long to wait for the answer.")
     ] = 5.0,
+    as_json: JsonOption = False,
 ) -> None:
     """Ask a worker whether it is well: 0 if it is ready (or alive), 1 if not, with what is wrong."""
     settings = Settings()
@@ -47,7 +50,7 @@ def health(
         raise typer.Exit(1) from None
     finally:
         connection.close()
-    typer.echo("\n".join(lines))
+    typer.echo(json_text(msgspec.json.encode(report)) if as_json else "\n".join(lines))
     raise typer.Exit(0 if answer.status == http.client.OK else 1)
 
 

@@ -5,7 +5,6 @@ Invariant: `start` and `stop` return when Kafka is ready and when it is gone, no
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from fairlane.cli.options import JsonOption
+from fairlane.cli.topics_view import print_json
 from fairlane.kafka import runtime, service
 from fairlane.kafka.errors import NotRunning
 from fairlane.kafka.state import NamedBroker, NamedKafka
@@ -49,6 +49,7 @@ def start(
         int | None,
         typer.Option("--brokers", metavar="N", min=1, show_default="1", help="3 make a cluster in which one may die."),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Start Kafka and wait until it answers; if it runs already, say so.
 
@@ -57,6 +58,9 @@ def start(
     asked = service.Asked(name, port, brokers, data_dir)
     began = time.monotonic()
     kafka, started = service.start(asked, lambda: runtime.find_runtime(os.environ, _say_on_the_side))
+    if as_json:
+        print_json(_as_json(kafka))
+        return
     many = f"{len(kafka.brokers)} brokers, " if len(kafka.brokers) > 1 else ""
     state = f"ready in {time.monotonic() - began:.1f} s" if started else "it was already running"
     bootstrap = _bootstrap(kafka)
@@ -68,9 +72,12 @@ def start(
 
 
 @app.command()
-def stop(name: NameOption = service.DEFAULT_NAME) -> None:
+def stop(name: NameOption = service.DEFAULT_NAME, as_json: JsonOption = False) -> None:
     """Stop Kafka and wait until it is gone; its data stays for the next start."""
     kafka = service.stop(name)
+    if as_json:
+        print_json(_as_json(kafka))
+        return
     typer.echo(f"Kafka at {_bootstrap(kafka)} is stopped; its data stays in {kafka.data_dir}")
 
 
@@ -83,7 +90,7 @@ def status(
     running = service.running_now()
     shown = [kafka for kafka in running if name in ("", kafka.name)]
     if as_json:
-        typer.echo(json.dumps([_as_json(kafka) for kafka in shown], indent=2))
+        print_json([_as_json(kafka) for kafka in shown])
     elif not running:
         typer.echo("No Kafka of fairlane's runs here. Start one with `fairlane kafka start`")
     else:

@@ -5,22 +5,20 @@ Invariant: an option means the same everywhere, since one dataclass declares the
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, Concatenate, Final, ParamSpec
+from dataclasses import dataclass
+from typing import Annotated, Any, Concatenate, Final
 
 import typer
 
 from fairlane.cli.durations import parse_duration_s
+from fairlane.cli.option_set import takes
 from fairlane.monitor.letter_filter import LetterFilter
 from fairlane.topics import rfc3339
 from fairlane.topics.clock import now_ms
 from fairlane.topics.errors import UsageError
 from fairlane.topics.names import QueueNames
-
-P = ParamSpec("P")
 
 _NUMBER: Final = re.compile(r"[0-9]{1,19}")
 _ATTEMPTS: Final = re.compile(r"([0-9]{1,9})?(\.\.)?([0-9]{1,9})?")
@@ -66,7 +64,7 @@ class FilterOptions:
             reason=self.reason,
             error=self.error,
             error_regex=self.error_regex,
-            lane=_lane(names, self.lane),
+            lane=lane_topic(names, self.lane),
             key=self.key,
             since_ms=moment_ms(self.since, "--since"),
             until_ms=moment_ms(self.until, "--until"),
@@ -77,20 +75,9 @@ class FilterOptions:
         )
 
 
-def takes_filter(command: Callable[Concatenate[FilterOptions, P], None]) -> Callable[..., None]:
+def takes_filter(command: Callable[Concatenate[FilterOptions, ...], None]) -> Callable[..., None]:
     """Give a command all these options; it is called with them as its first argument."""
-    _, *own = inspect.signature(command, eval_str=True).parameters.values()
-    options = inspect.signature(FilterOptions, eval_str=True).parameters
-    keyword = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *options.values())]
-
-    def run(**given: Any) -> None:
-        chosen = FilterOptions(**{each.name: given.pop(each.name) for each in fields(FilterOptions)})
-        command(chosen, **given)  # type: ignore[call-arg]  # what is left is the command's own
-
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__annotations__ = {each.name: each.annotation for each in keyword} | {"return": None}
-    run.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
-    return run
+    return takes(FilterOptions, command)
 
 
 def places(names: QueueNames, letters: Sequence[str]) -> frozenset[str]:
@@ -116,7 +103,8 @@ def _attempts(text: str) -> tuple[int, int]:
     return (least, most) if match[2] else (least, least)
 
 
-def _lane(names: QueueNames, text: str) -> str:
+def lane_topic(names: QueueNames, text: str) -> str:
+    """The topic of a lane as it is said on a command line: its level (5, p5) or its topic."""
     match = _LEVEL.fullmatch(text)
     return names.lane(int(match[1])) if match else text
 

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 import fairlane
-from fairlane.cli import dlq, dlq_replay, enqueue, kafka, monitor, topics
+from fairlane.cli import dlq, dlq_replay, enqueue, kafka, monitor, tasks, topics
 from fairlane.cli.audit import audit
 from fairlane.cli.demo import demo
 from fairlane.cli.explain import explain
@@ -48,6 +48,7 @@ app.command()(worker)
 app.command()(workers)
 app.command()(health)
 app.add_typer(monitor.app)
+app.add_typer(tasks.app)
 
 
 def _version(value: bool) -> None:

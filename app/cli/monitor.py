@@ -1,20 +1,30 @@
 """`fairlane monitor`: what a queue looks like now, once or live.
 
-Invariant: where standard output is no terminal it says what there is once and ends, its first four lines as the
-contract has them.
+Invariant: where standard output is no terminal that can be drawn on, it says what there is once and ends, its first
+four lines as the contract has them.
 """
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 from fairlane.cli.monitor_serve import serve
-from fairlane.cli.options import JsonOption, PropertyOption, QueueOption, QueueUrlOption, TimeoutOption, queue_target
+from fairlane.cli.options import (
+    JsonOption,
+    MonitorUrlOption,
+    PropertyOption,
+    QueueOption,
+    QueueUrlOption,
+    TimeoutOption,
+    queue_target,
+    remote_monitor,
+)
 from fairlane.cli.topics_view import console
-from fairlane.monitor.live import watch
+from fairlane.monitor.live import Source, watch
 from fairlane.monitor.screen import contract_lines, more_lines, report
 from fairlane.monitor.show import json_text
 from fairlane.monitor.snapshot import Watcher
@@ -32,6 +42,7 @@ def monitor(
     interval_s: Annotated[
         float, typer.Option("--interval", metavar="SECONDS", min=0.2, help="Between two looks, live.")
     ] = 1.0,
+    monitor_url: MonitorUrlOption = None,
     queue_url: QueueUrlOption = "",
     properties: PropertyOption = None,
     timeout_s: TimeoutOption = 10.0,
@@ -40,20 +51,33 @@ def monitor(
     """Watch a queue: lengths, ages, workers, times and rates, live in the terminal; q quits.
 
     Lengths of short lanes and tiers are counted; long ones are estimates and marked by ~. With --once or --json, and
-    where the output is no terminal, it says how it is now and ends.
+    where the output is no terminal or a dumb one, it says how it is now and ends. The numbers are those of the HTTP
+    API: from the monitor at --monitor-url, or from Kafka, by the same code.
     """
     if context.invoked_subcommand is not None:
         return
-    target = queue_target(queue, queue_url, properties)
-    with Watcher(target.connection, target.names, timeout_s=timeout_s) as watcher:
-        if not (once or as_json) and sys.stdout.isatty():
-            watch(watcher, console(), interval_s)
+    out = console()
+    with _source(queue, queue_url, properties, monitor_url, timeout_s) as source:
+        if not (once or as_json) and out.is_terminal and not out.is_dumb_terminal:
+            watch(source, out, interval_s)
             return
-        stats = watcher.collect(now_ms())
+        stats = source.collect(now_ms())
     if as_json:
         typer.echo(json_text(stats.to_json()))
         return
     for line in (*contract_lines(stats), *more_lines(stats)):
         typer.echo(line)
-    out = console()
     out.print(report(stats, out.width))
+
+
+@contextmanager
+def _source(
+    queue: str, queue_url: str, properties: list[str] | None, monitor_url: str | None, timeout_s: float
+) -> Iterator[Source]:
+    remote = remote_monitor(queue, queue_url, monitor_url, timeout_s)
+    if remote is not None:
+        yield remote[0]
+        return
+    target = queue_target(queue, queue_url, properties)
+    with Watcher(target.connection, target.names, timeout_s=timeout_s) as watcher:
+        yield watcher

@@ -17,6 +17,8 @@ from pydantic_core import PydanticCustomError
 
 from fairlane.between import parse
 from fairlane.logs import LogFormat
+from fairlane.monitor.remote import RemoteMonitor
+from fairlane.monitor.stats import Stats
 from fairlane.settings import DEFAULT_BOOTSTRAP, PROPERTY_PREFIX, Settings
 from fairlane.topics.connection import Connection, parse_queue_url
 from fairlane.topics.errors import UsageError
@@ -44,6 +46,15 @@ PropertyOption = Annotated[
         metavar="KEY=VALUE|@FILE",
         show_default=f"${PROPERTY_PREFIX}SECURITY_PROTOCOL and the like",
         help="A librdkafka property, such as security.protocol=SASL_SSL, or @FILE of them; again for more.",
+    ),
+]
+MonitorUrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--monitor-url",
+        metavar="URL",
+        show_default="$FAIRLANE_MONITOR_URL, or Kafka itself",
+        help="Ask the monitor at http://host:port; '' asks Kafka.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -115,6 +126,36 @@ def queue_target(
     if not name:
         raise UsageError("no queue is named", "Say --queue NAME, or set FAIRLANE_QUEUE_URL=kafka://host:port/NAME")
     return QueueTarget(settings.connection, QueueNames(name), settings)
+
+
+def remote_monitor(
+    queue: str, queue_url: str, monitor_url: str | None, timeout_s: float
+) -> tuple[RemoteMonitor, Stats] | None:
+    """The monitor to ask, and what it says first; None where Kafka itself is to be asked.
+
+    Args:
+        queue: value of `--queue`, "" if it was not given.
+        queue_url: value of `--queue-url`, "" if it was not given.
+        monitor_url: value of `--monitor-url`, None if it was not given.
+        timeout_s: how long one answer may take, seconds.
+
+    Raises:
+        UsageError: it is of another queue than the one that is named, or a value is not of its form.
+        MonitorUnreachable: nobody answers there.
+        MonitorRefused: it does not let us in.
+    """
+    settings = Settings().with_options(queue_url=queue_url or None, monitor_url=monitor_url)
+    if not settings.monitor_url:
+        return None
+    monitor = RemoteMonitor(settings.monitor_url, settings.monitor_token, timeout_s=timeout_s)
+    stats = monitor.collect()
+    named = queue or settings.queue
+    if named and named != stats.queue:
+        raise UsageError(
+            f"the monitor at {monitor.url} is of queue {stats.queue!r}, and {named!r} is named",
+            f"Say --monitor-url of the monitor of {named!r}, or --monitor-url '' to ask Kafka",
+        )
+    return monitor, stats
 
 
 def parse_properties(values: Sequence[str]) -> dict[str, str]:

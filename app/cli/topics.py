@@ -230,6 +230,7 @@ def mend(
     properties: PropertyOption = None,
     timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
     yes: YesOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Set the settings that differ from the declaration to what it says; shows them and asks first."""
     target = queue_target(queue, queue_url, properties)
@@ -245,16 +246,29 @@ def mend(
         for difference in compare(topology, found)
         if difference.kind == "config" and (not topic or difference.topic in topic)
     ]
-    if not differences:
+    if not differences and not as_json:
         typer.echo("No setting differs from the declaration.")
         return
-    view.print_differences(view.console(), differences)
-    if not yes and not typer.confirm("Set them as declared?"):
-        raise typer.Exit(1)
+    if not as_json:
+        view.print_differences(view.console(), differences)
+    if not yes:
+        _agree("Set them as declared?", as_json=as_json)
+    done: dict[str, dict[str, str]] = {}
     for name in dict.fromkeys(difference.topic for difference in differences):
         config = {difference.what: difference.declared for difference in differences if difference.topic == name}
         admin.configure(name, config)
-        typer.echo(f"Set {', '.join(f'{setting}={value}' for setting, value in config.items())} of {name}")
+        done[name] = config
+        if not as_json:
+            typer.echo(f"Set {', '.join(f'{setting}={value}' for setting, value in config.items())} of {name}")
+    if as_json:
+        view.print_json({"queue": target.names.queue, "set": done})
+
+
+def _agree(question: str, *, as_json: bool) -> None:
+    if as_json:
+        raise UsageError("--json cannot ask whether you are sure", "Add --yes")
+    if not typer.confirm(question):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -265,6 +279,7 @@ def grow(
     properties: PropertyOption = None,
     timeout_s: TimeoutOption = 30.0,
     yes: YesOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Give every lane and tier more partitions, so that more workers can share them. Workers may run meanwhile.
 
@@ -275,10 +290,13 @@ def grow(
     topology = _topology(target)
     admin = _admin(target, timeout_s)
     _require_topics(target, topology, admin.find(topology))
-    question = f"Grow all lanes and tiers of queue {target.names.queue} to {partitions} partitions, for good?"
-    if not yes and not typer.confirm(question):
-        raise typer.Exit(1)
+    if not yes:
+        question = f"Grow all lanes and tiers of queue {target.names.queue} to {partitions} partitions, for good?"
+        _agree(question, as_json=as_json)
     grown = admin.grow(topology, partitions)
+    if as_json:
+        view.print_json({"queue": target.names.queue, "partitions": partitions, "before": dict(grown)})
+        return
     for name, before in grown.items():
         typer.echo(f"{name}: {before} -> {partitions} partitions")
     if not grown:

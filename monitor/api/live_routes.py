@@ -17,10 +17,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
+from fairlane.monitor.api.parameters import Text, Time, Words
 from fairlane.monitor.api.serving import Served, Serving, Viewer
-from fairlane.monitor.api.task_routes import TaskPage
-from fairlane.monitor.store import queries
-from fairlane.monitor.store.task_item import item_of
+from fairlane.monitor.store.queries import TaskQuestion
+from fairlane.monitor.store.task_pages import TaskPage, page_of
+from fairlane.topics.events import State
 
 router = APIRouter(tags=["live"])
 
@@ -38,27 +39,47 @@ async def live(
     request: Request,
     serving: Served,
     _: Viewer,
+    id: Text = "",  # noqa: A002 - the name in the URL
+    state: State | None = None,
+    type: Text = "",  # noqa: A002
+    lane: Text = "",
+    key: Text = "",
+    error: Words = "",
+    since_ms: Time = 0,
+    until_ms: Time = 0,
     for_s: Annotated[float, Query(gt=0, le=86_400, description="end after so long, seconds")] = 86_400,
 ) -> StreamingResponse:
-    """`stats` with each new snapshot, and `tasks` with those that changed, the newest hundred of them."""
+    """`stats` with each new snapshot, and `tasks` with those that changed or started and fit: the newest hundred."""
+    asked = TaskQuestion(
+        id=id, state=state, type=type, lane=lane, key=key, error=error, since_ms=since_ms, until_ms=until_ms
+    )
+    # From the moment on at which it is asked, not from when the first of it is sent.
+    seen, running = serving.changes.count, set(serving.running)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_events(request, serving, for_s), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(
+        _events(request, serving, asked, for_s, seen, running), media_type="text/event-stream", headers=headers
+    )
 
 
-async def _events(request: Request, serving: Serving, for_s: float) -> AsyncIterator[bytes]:
+async def _events(
+    request: Request, serving: Serving, asked: TaskQuestion, for_s: float, seen: int, running: set[str]
+) -> AsyncIterator[bytes]:
     clock = asyncio.get_running_loop().time
     ends_at, sent_at = clock() + for_s, clock()
-    seen, at_ms = serving.changes.count, 0
+    at_ms = 0
     while clock() < ends_at and not serving.closing.is_set() and not await request.is_disconnected():
-        stats = serving.look().stats
+        stats, ids = serving.look().stats, list[str]()
         if stats.at_ms != at_ms:
             at_ms, sent_at = stats.at_ms, clock()
             yield event("stats", stats.to_json())
+            before, running = running, set(serving.running)
+            ids += running - before
         if serving.changes.count != seen:
-            seen, ids = serving.changes.since(seen)
-            if ids:
-                sent_at = clock()
-                yield event("tasks", await run_in_threadpool(_tasks, serving, ids[-_NEWEST:]))
+            seen, changed = serving.changes.since(seen)
+            ids += changed
+        if ids and (page := await run_in_threadpool(_tasks, serving, asked, ids)).tasks:
+            sent_at = clock()
+            yield event("tasks", msgspec.json.encode(page))
         if clock() - sent_at > _PING_S:
             # A comment, so that proxies see that somebody is there.
             sent_at = clock()
@@ -66,11 +87,9 @@ async def _events(request: Request, serving: Serving, for_s: float) -> AsyncIter
         await asyncio.sleep(_LOOK_S)
 
 
-def _tasks(serving: Serving, ids: list[str]) -> bytes:
-    running = serving.running
+def _tasks(serving: Serving, asked: TaskQuestion, ids: list[str]) -> TaskPage:
     with serving.readers.lent() as database:
-        rows = queries.tasks_of(database, ids)
-    return msgspec.json.encode(TaskPage(tuple(item_of(row, running.get(row.id)) for row in rows)))
+        return page_of(database, asked, serving.running, limit=_NEWEST, among=ids)
 
 
 def event(name: str, data: bytes) -> bytes:

@@ -5,18 +5,17 @@ Invariant: lists come from the store alone, so a page costs Kafka nothing; only 
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import msgspec
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 
 from fairlane.monitor.api.answers import answers, said
-from fairlane.monitor.api.parameters import Cursor, Limit, Text, Time
+from fairlane.monitor.api.parameters import Cursor, Limit, Text, Time, Words
 from fairlane.monitor.api.serving import Served, Serving, Viewer
 from fairlane.monitor.store import queries
 from fairlane.monitor.store.content import Content, content_of
 from fairlane.monitor.store.queries import LetterItem, TaskQuestion
 from fairlane.monitor.store.task_item import AttemptItem, TaskItem, item_of
+from fairlane.monitor.store.task_pages import TaskPage, page_of
 from fairlane.monitor.store.task_row import TaskRow
 from fairlane.topics.audit import AuditRecord
 from fairlane.topics.errors import TaskUnknown
@@ -25,13 +24,6 @@ from fairlane.topics.events import State
 router = APIRouter(tags=["tasks"])
 
 _LETTERS = 100
-
-
-class TaskPage(msgspec.Struct, frozen=True):
-    """Tasks, those that were enqueued last first; `next` is the cursor of the next page, or ""."""
-
-    tasks: tuple[TaskItem, ...]
-    next: str = ""
 
 
 class TaskDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,24 +44,18 @@ def tasks(
     type: Text = "",  # noqa: A002
     lane: Text = "",
     key: Text = "",
-    error: Annotated[str, Query(max_length=1_024, description="words of its last error, or their beginnings")] = "",
+    error: Words = "",
     since_ms: Time = 0,
     until_ms: Time = 0,
     limit: Limit = 50,
     cursor: Cursor = "",
 ) -> Response:
     """Tasks that fit all that is said, by when they were enqueued."""
-    running = serving.running
     asked = TaskQuestion(
-        id=id, state=None if state == "running" else state, type=type, lane=lane, key=key, error=error,
-        since_ms=since_ms, until_ms=until_ms,
-    )  # fmt: skip
+        id=id, state=state, type=type, lane=lane, key=key, error=error, since_ms=since_ms, until_ms=until_ms
+    )
     with serving.readers.lent() as database:
-        among = list(running) if state == "running" else None
-        page = queries.tasks(database, asked, limit=limit, cursor=cursor, among=among)
-    items = [item_of(row, running.get(row.id)) for row in page.rows]
-    # What the store has as waiting runs already: heartbeats say so, which come before the next event.
-    return said(TaskPage(tuple(item for item in items if state in (None, item.state)), page.next))
+        return said(page_of(database, asked, serving.running, limit=limit, cursor=cursor))
 
 
 @router.get("/tasks/{task_id:path}/content", responses=answers(Content, 404))

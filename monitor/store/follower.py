@@ -141,6 +141,11 @@ class Follower:
             except sqlite3.DatabaseError as error:
                 raise StoreBroken(str(self._database.path), str(error)) from error
 
+    @property
+    def unread(self) -> int:
+        """How many partitions were not read to their end yet."""
+        return len(self._unread)
+
     def close(self) -> None:
         """Close the connection; the store stays open."""
         self._consumer.close()
