@@ -7,7 +7,7 @@ SOURCES := $(shell find app topics producer consumer monitor -name '*.py' 2>/dev
 PYTEST := PYTHONSAFEPATH=1 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: bench chaos fuzz simulate soak help setup demo check lint types test test-docker test-outage fmt requirements kafka-jars clean
+.PHONY: bench chaos repair fuzz simulate soak help setup demo check lint types test test-docker test-outage fmt requirements kafka-jars clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ fuzz: $(STAMP)  ## bad input: the property tests ten times as long, and 100,000 
 
 simulate: $(STAMP)  ## the worker on virtual time, in a world for each seed, with crashes, zombies and rebalances; SEEDS=1000, or SEED=17 plays one again
 	@PYTHONHASHSEED=0 PYTHONSAFEPATH=1 PYTHONPATH=tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100))
+
+repair: $(STAMP)  ## a thousand dead letters on a real Kafka: found, edited, tried dry, replayed at 100/s, all completed, the audit read; LETTERS=1000, RATE=100
+	@FAIRLANE_REPAIR_LETTERS=$(or $(LETTERS),1000) FAIRLANE_REPAIR_RATE=$(or $(RATE),100) $(PYTEST) -q --timeout=600 tests/test_repair.py
 
 soak: $(STAMP)  ## steady load of every kind on a real Kafka; memory, threads, files and children are sampled, and a slope fails; MINUTES=30, RATE=150
 	@PYTHONSAFEPATH=1 PYTHONPATH=tests:bench $(BIN)/python -m soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RATE),--rate $(RATE))

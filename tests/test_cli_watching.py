@@ -105,7 +105,9 @@ def test_a_command_that_names_nothing_is_a_usage_error(written: WrittenQueue, ar
 def beat(written: WrittenQueue) -> None:
     written.beat(
         Heartbeat(
-            worker="w1", at_ms=now_ms(), started_ms=now_ms() - 60_000, concurrency=10, running=8, utilisation=0.8,
+            # By a clock ahead of ours: it is alive however long a busy machine takes to look.
+            worker="w1", at_ms=now_ms() + 600_000, started_ms=now_ms() - 60_000, concurrency=10, running=8,
+            utilisation=0.8,
             counters=Counters(100, 2, 3), types={"email": TypeTimes(50, 1_200.0, 2_000.0)},
         )
     )  # fmt: skip

@@ -1,5 +1,5 @@
-"""A thousand dead letters repaired as at 3 a.m.: found, filtered, edited, tried dry, sent at a rate, all completed, and
-the audit says who did it. `FAIRLANE_REPAIR_RATE=100` does it at the rate that one would.
+"""Dead letters repaired as at 3 a.m.: found, filtered, edited, tried dry, sent at a rate, all completed, and the audit
+says who did it. `make repair` does it with a thousand, at the rate that one would.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from fairlane.cli.main import app
 
 pytestmark = pytest.mark.kafka
 
-LETTERS = 1_000
-RATE = float(os.environ.get("FAIRLANE_REPAIR_RATE", "2000"))
+LETTERS = int(os.environ.get("FAIRLANE_REPAIR_LETTERS", "200"))
+RATE = float(os.environ.get("FAIRLANE_REPAIR_RATE", "400"))
 
 TASKS = """
 from pydantic import BaseModel, Field
@@ -58,7 +58,7 @@ class Operator:
         return json.loads(self.types(*words, "--json").stdout)
 
 
-def test_a_thousand_dead_letters_are_repaired(
+def test_many_dead_letters_are_repaired(
     kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
