@@ -17,7 +17,6 @@ from fairlane.monitor.api.tokens import Caller
 from fairlane.monitor.dashboard.pages import page, said
 from fairlane.monitor.stats import Stats
 from fairlane.topics.clock import now_ms
-from fairlane.topics.names import DEFAULT_WEIGHTS
 
 router = APIRouter()
 
@@ -52,12 +51,12 @@ def workers(request: Request, serving: Served, caller: Viewer) -> Response:
 
 
 def _shares(serving: Serving, caller: Caller, stats: Stats) -> dict[str, dict[str, Any]]:
-    """Of each lane, in percent: its part of what ended in the last minutes, and of the default weights."""
+    """Of each lane, in percent: its part of what ended in the last minutes, and of the weights that workers have."""
     ended = Counter[str]()
     for each in said(queue_routes.minutes(serving, caller, now_ms() - _SHARE_MS), Minutes).minutes:
         if each.state != "retrying":
             ended[each.lane] += each.n
-    weights = {lane.topic: DEFAULT_WEIGHTS.get(lane.level, 1) for lane in stats.lanes}
+    weights = {lane.topic: max(1, lane.weight) for lane in stats.lanes}
     total, weight = sum(ended[topic] for topic in weights), sum(weights.values())
     return {
         topic: {"ended": 100 * ended[topic] / total if total else None, "weight": 100 * weights[topic] / weight}
