@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from served_queue import OPERATOR, VIEWER, ServedQueue, served_queue
-from test_http_api import fill
+from served_queue import OPERATOR, VIEWER, ServedQueue, fill, served_queue
 from written_queue import WrittenQueue, now_ms
 
 from fairlane.monitor.dashboard.editing import editable

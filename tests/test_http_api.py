@@ -13,6 +13,8 @@ from typing import Any
 import httpx2
 import pytest
 import schemathesis
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
@@ -21,8 +23,11 @@ from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from served_queue import BAD, OPERATOR, VIEWER, ServedQueue, fill, served_queue
+from starlette.routing import Mount
 from written_queue import WrittenQueue, now_ms
 
+from fairlane.monitor.api.serving import operator as asks_operator
+from fairlane.monitor.api.serving import viewer as asks_viewer
 from fairlane.monitor.api.tokens import Tokens, is_loopback, require_tokens
 from fairlane.topics.audit import decode_audit
 from fairlane.topics.errors import UsageError
@@ -30,6 +35,8 @@ from fairlane.topics.errors import UsageError
 pytestmark = [pytest.mark.kafka, pytest.mark.http_api]
 
 API = "/api/v1"
+SAFE = {"GET", "HEAD", "OPTIONS"}
+OPEN = {"/ui/login", "/ui/logout"}
 
 
 @pytest.fixture(scope="module")
@@ -135,26 +142,81 @@ def operations(served: ServedQueue) -> list[tuple[str, str]]:
     return [(method.upper(), path) for path, methods in paths.items() for method in methods]
 
 
-def test_nothing_is_told_or_done_without_a_token(served: ServedQueue) -> None:
-    written = served.written
-    before = [
-        len(written.everything(topic)) for topic in (written.names.audit, written.names.dlq, written.names.lane(3))
-    ]
-    body = {"all": True, "count": 1}
-    for client in (served.client(), served.client("wrong-secret-wrong")):
+def filled(served: ServedQueue, method: str, path: str) -> str:
+    """The path with something in each of its parameters: the first word of those that are one of several."""
+    told = served.app.openapi()["paths"][path][method.lower()].get("parameters", ())
+    words = {each["name"]: each["schema"].get("enum", ["dead"])[0] for each in told if each["in"] == "path"}
+    return path.format(**words)
+
+
+def body_of(served: ServedQueue, method: str, path: str) -> dict[str, Any] | None:
+    """A body that acts on two letters, of the fields that the description has for it."""
+    schema = served.app.openapi()
+    asked = schema["paths"][path][method.lower()].get("requestBody")
+    if asked is None:
+        return None
+    named = asked["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    fields = schema["components"]["schemas"][named]["properties"]
+    return {name: value for name, value in {"all": True, "count": 2}.items() if name in fields}
+
+
+def routes(of: Any, prefix: str = "") -> Iterator[tuple[str, RouteContext]]:
+    """Every route, those of mounted apps too."""
+    for route in iter_route_contexts(getattr(of, "routes", ())):
+        if isinstance(route.original_route, Mount):
+            inner = route.original_route.app
+            # What adds headers to an app's answers wraps it.
+            yield from routes(getattr(inner, "_app", inner), prefix + route.original_route.path)
+        elif isinstance(route.original_route, APIRoute):
+            yield f"{prefix}{route.path}", route
+
+
+def asks_for(dependant: Dependant, role: Any) -> bool:
+    return any(each.call is role or asks_for(each, role) for each in dependant.dependencies)
+
+
+def everything(written: WrittenQueue) -> dict[str, int]:
+    return {topic: len(written.everything(topic)) for topic in written.topics}
+
+
+def test_nothing_is_told_or_done_without_a_token_and_nothing_is_done_by_a_viewer(
+    written: WrittenQueue, tmp_path: Path
+) -> None:
+    """Each route of the description, with what would act: an operator's token shows that it would."""
+    for task_id in ("replayed", "purged"):
+        written.die(written.enqueue(written.task(task_id, type=task_id)), "fatal", BAD)
+    with served_queue(written, tmp_path) as served:
+        before = everything(written)
+        acts = [each for each in operations(served) if each[0] not in SAFE]
+        assert len(acts) >= 4
+
+        def status(secret: str, method: str, path: str) -> int:
+            url, body = filled(served, method, path), body_of(served, method, path)
+            return int(served.client(secret).request(method, url, json=body).status_code)
+
         for method, path in operations(served):
-            answer = client.request(method, path.format(task_id="dead", job_id="x", verb="stop"), json=body)
-            assert answer.status_code == 401, (method, path)
-            assert answer.headers["www-authenticate"] == "Bearer"
-    acts = [each for each in operations(served) if each[0] != "GET"]
-    assert len(acts) >= 4
-    for method, path in acts:
-        answer = served.client(VIEWER).request(method, path.format(job_id="x", verb="stop"), json=body)
-        assert answer.status_code == 403, (method, path)
-    after = [
-        len(written.everything(topic)) for topic in (written.names.audit, written.names.dlq, written.names.lane(3))
-    ]
-    assert before == after
+            assert status("", method, path) == 401, (method, path)
+            assert status("wrong-secret-wrong", method, path) == 401, (method, path)
+        for method, path in acts:
+            assert status(VIEWER, method, path) == 403, (method, path)
+        assert everything(written) == before
+        assert get(served.client(VIEWER), "/dlq/jobs")["jobs"] == []
+
+        operator = served.client(OPERATOR)
+        for path, body in (("/dlq/replay", {"type": "replayed"}), ("/dlq/purge", {"type": "purged", "count": 1})):
+            done(operator, operator.post(API + path, json=body).json())
+        for method, path in acts:
+            assert status(OPERATOR, method, path) not in (401, 403, 422), (method, path)
+        assert everything(written) != before
+
+
+def test_every_route_asks_who_calls_and_if_it_acts_for_an_operator(served: ServedQueue) -> None:
+    """Those of pages too, which are not in the description; who logs in or out is nobody yet."""
+    found = [(path, route) for path, route in routes(served.app) if not set(route.methods or ()) <= SAFE]
+    paths = {path for path, _ in found}
+    assert paths > {path for method, path in operations(served) if method not in SAFE}
+    assert {path for path, route in found if not asks_for(route.dependant, asks_operator)} == OPEN
+    assert {path for path, route in routes(served.app) if not asks_for(route.dependant, asks_viewer)} == {"/", *OPEN}
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,12 @@ from fairlane.monitor.api import queue_routes, task_routes
 from fairlane.monitor.api.parameters import Cursor, Text, Time
 from fairlane.monitor.api.queue_routes import Snapshot
 from fairlane.monitor.api.serving import Served, Viewer
-from fairlane.monitor.api.task_routes import TaskDetail, TaskPage
+from fairlane.monitor.api.task_routes import TaskDetail
 from fairlane.monitor.dashboard.pages import page, pretty, said, trace_link
 from fairlane.monitor.explain import explain
 from fairlane.monitor.lookup import find_task
 from fairlane.monitor.store.content import Content
+from fairlane.monitor.store.task_pages import TaskPage
 from fairlane.topics.clock import now_ms
 from fairlane.topics.events import State
 
