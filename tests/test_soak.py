@@ -38,6 +38,21 @@ def test_a_leak_of_a_fifth_in_an_hour_is_found_under_the_same_noise() -> None:
     assert missed == []
 
 
+@pytest.mark.parametrize("noise", [0.2, 1.0])
+def test_it_says_from_which_leak_on_it_finds_one(noise: float) -> None:
+    def found(leak: float) -> int:
+        """In how many of 20 runs a leak is found that is so many times what the run itself says."""
+        count = 0
+        for seed in range(20):
+            points = flat(seed, noise=noise)
+            per_s = leak * judge(points, BOUND).found_from / 3600
+            count += judge([(moment, value + per_s * moment) for moment, value in points], BOUND).grows
+        return count
+
+    assert found(0.5) <= 2
+    assert found(1.7) >= 18
+
+
 def test_one_step_and_a_pool_that_fills_are_no_leak() -> None:
     stepped = [(moment, value + (10 if moment > 600 else 0)) for moment, value in flat(1, noise=0.5)]
     filled = [(moment, value + 20 * min(1, moment / 300)) for moment, value in flat(2, noise=0.5)]

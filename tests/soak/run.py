@@ -188,15 +188,15 @@ def as_markdown(result: Result) -> str:
         f"{account.acknowledged:,} tasks enqueued and {account.followed:,} by outcomes, {account.ended:,} ended, "
         f"{result.throughput:.0f} a second; lost {account.open}, duplicates {account.duplicates}.",
         "",
-        "| whose | what | level | slope, % an hour | at least | growth | bound | |",
-        "|---|---|---:|---:|---:|---:|---|---|",
+        "| whose | what | level | slope, % an hour | at least | growth | bound | finds, an hour | |",
+        "|---|---|---:|---:|---:|---:|---|---:|---|",
     ]
     for (whose, what), slope in result.slopes.items():
         verdict = ("GROWS" if slope.grows else "ok") if slope.judged else "too short to tell"
         bound = f"{100 * slope.bound.per_hour:g} % and {slope.bound.growth:g}"
         lines.append(
             f"| {whose} | {what} | {slope.level:.1f} | {100 * slope.per_hour:+.1f} | {100 * slope.least_per_hour:+.1f} "
-            f"| {slope.growth:+.2f} | {bound} | {verdict} |"
+            f"| {slope.growth:+.2f} | {bound} | {slope.found_from:.1f} | {verdict} |"
         )
     lines += ["", *(f"FAILED: {failure}" for failure in result.failures)]
     return "\n".join(lines).rstrip()

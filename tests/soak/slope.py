@@ -50,6 +50,8 @@ class Slope:
         per_hour: how much it grows in an hour, as a part of its level.
         least_per_hour: the lower end of that, by its confidence interval.
         growth: by how much it grew while it was looked at, in its own unit, by the slope.
+        found_from: the growth in an hour, in its own unit, that such a run finds as often as not: by the bound, by how
+            long it was looked at, and by how much it varied. Slower growth needs a longer run.
         bound: what it was judged against.
         judged: whether there were enough samples to judge it.
         grows: whether it grows beyond its bound.
@@ -59,6 +61,7 @@ class Slope:
     per_hour: float
     least_per_hour: float
     growth: float
+    found_from: float
     bound: Bound
     judged: bool
     grows: bool
@@ -74,14 +77,16 @@ def judge(samples: Points, bound: Bound) -> Slope:
     points = windows(samples)
     if len(points) < 2:
         level = median(value for _, value in samples) if samples else 0.0
-        return Slope(level, 0.0, 0.0, 0.0, bound, judged=False, grows=False)
+        return Slope(level, 0.0, 0.0, 0.0, math.inf, bound, judged=False, grows=False)
     level = median(value for _, value in points)
     slope, least = theil_sen(points)
     hour = 3600.0 / max(abs(level), 1.0)
-    growth = slope * (samples[-1][0] - samples[0][0])
+    span_s = samples[-1][0] - samples[0][0]
+    growth = slope * span_s
+    found_from = max(bound.growth * 3600.0 / span_s, bound.per_hour * max(abs(level), 1.0) + (slope - least) * 3600.0)
     judged = len(points) >= ENOUGH_WINDOWS
     grows = judged and least * hour > bound.per_hour and growth > bound.growth
-    return Slope(level, slope * hour, least * hour, growth, bound, judged, grows)
+    return Slope(level, slope * hour, least * hour, growth, found_from, bound, judged, grows)
 
 
 def windows(samples: Points) -> list[tuple[float, float]]:
