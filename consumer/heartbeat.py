@@ -20,13 +20,13 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.remedies import MISSING, WHEN, Remedies
-from fairlane.consumer.trouble import Trouble
 from fairlane.topics import events
 from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.clock import now_ms
 from fairlane.topics.denial import DENIALS
 from fairlane.topics.events import Heartbeat
 from fairlane.topics.missing_topics import missing_topics
+from fairlane.topics.trouble import Trouble
 
 _logger = logging.getLogger("fairlane.heartbeat")
 

@@ -16,9 +16,9 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Partition
-from fairlane.consumer.trouble import Trouble
 from fairlane.topics.denial import Denials, on_group, on_topic
 from fairlane.topics.offset_map import OffsetMap, check_version, decode
+from fairlane.topics.trouble import Trouble
 
 _logger = logging.getLogger("fairlane.reader")
 

@@ -10,8 +10,8 @@ import logging
 from confluent_kafka import KafkaError
 
 from fairlane.consumer.remedies import MISSING, WHEN, Remedies
-from fairlane.consumer.trouble import Trouble
 from fairlane.topics.denial import DENIALS
+from fairlane.topics.trouble import Trouble
 
 _logger = logging.getLogger("fairlane.reader")
 

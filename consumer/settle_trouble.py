@@ -9,8 +9,8 @@ import logging
 
 from fairlane.consumer.remedies import MISSING, WHEN, Remedies
 from fairlane.consumer.transaction import Aborted, ProducerGivenUp
-from fairlane.consumer.trouble import Trouble
 from fairlane.topics.denial import DENIALS
+from fairlane.topics.trouble import Trouble
 
 _logger = logging.getLogger("fairlane.settler")
 

@@ -22,11 +22,11 @@ from fairlane.consumer.ledger import OffsetToCommit
 from fairlane.consumer.settle_meter import SettleMeter
 from fairlane.consumer.settle_records import Record
 from fairlane.consumer.settlement import TRANSACTION_TIMEOUT_S, Call, ErrorFlags, Next, Refusal, after
-from fairlane.consumer.trouble import Trouble
 from fairlane.topics.connection import Connection
 from fairlane.topics.denial import missing, on_topic
 from fairlane.topics.denied_writes import DeniedWrites
 from fairlane.topics.missing_topics import missing_topics
+from fairlane.topics.trouble import Trouble
 
 CALL_TIMEOUT_S: Final = 10.0
 GRACE_S: Final = 5.0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 from msgspec.structs import replace
 
 from fairlane.producer import Parcel, from_json
@@ -41,7 +41,7 @@ def wait_until(condition: Callable[[], object], what: str, *, timeout_s: float =
 
 
 def records(bootstrap: str, topic: str, *, timeout_s: float = 20.0) -> list[Message]:
-    """All records of a topic, up to its present end."""
+    """All records of a topic, up to its present end; a partition that cannot be read to it fails the test."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -57,15 +57,21 @@ def records(bootstrap: str, topic: str, *, timeout_s: float = 20.0) -> list[Mess
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
         found: list[Message] = []
-        open_partitions = set(partitions)
+        open_partitions, errors = set(partitions), set[str]()
         deadline = time.monotonic() + timeout_s
         while open_partitions:
-            assert time.monotonic() < deadline, f"{topic} was not read within {timeout_s:g} s"
+            late = (
+                f"partitions {open_partitions} of {topic} were not read within {timeout_s:g} s: {errors or 'no error'}"
+            )
+            assert time.monotonic() < deadline, late
             for message in consumer.consume(500, 0.2):
-                if message.error() is None:
+                error = message.error()
+                if error is None:
                     found.append(message)
-                else:
+                elif error.code() == KafkaError._PARTITION_EOF:
                     open_partitions.discard(message.partition() or 0)
+                else:
+                    errors.add(error.str())
         return found
     finally:
         consumer.close()

@@ -48,7 +48,7 @@ CORE = (
     "consumer/shutdown.py",
     "consumer/health.py",
     "consumer/stall.py",
-    "consumer/trouble.py",
+    "topics/trouble.py",
     "topics/plan.py",
     "topics/routing.py",
     "topics/wire.py",

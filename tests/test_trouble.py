@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from fairlane.consumer.trouble import TELL_FIRST_S, TELL_MAX_S, Trouble
+from fairlane.topics.trouble import TELL_FIRST_S, TELL_MAX_S, Trouble
 
 
 def test_what_lasts_is_said_at_once_and_then_ever_more_rarely() -> None:
@@ -38,3 +38,11 @@ def test_what_comes_and_goes_is_not_said_each_time() -> None:
         told += trouble.tell("dlq", second)
         trouble.over(second)
     assert told == 600 / TELL_FIRST_S
+
+
+def test_what_was_not_heard_of_for_long_is_said_anew() -> None:
+    """Who cannot say that it is over only stops to speak of it."""
+    trouble = Trouble()
+    first = [second for second in range(500) if trouble.tell("dlq", second)]
+    again = [second for second in range(10_000, 10_500) if trouble.tell("dlq", second)]
+    assert [second - 10_000 for second in again] == first

@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError
 from fairlane.topics.connection import Connection
 from fairlane.topics.errors import RightMissing
 from fairlane.topics.rights import Operation, Right
+from fairlane.topics.trouble import Trouble
 
 _KINDS: Final = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "topic",
@@ -25,9 +26,6 @@ _KINDS: Final = {
 
 DENIALS: Final = frozenset(KafkaError(code).name() for code in _KINDS)
 """Kafka's names of these errors."""
-
-AGAIN_S: Final = 60.0
-"""After so long what is still missing is told again."""
 
 
 def is_denial(error: KafkaError) -> bool:
@@ -73,7 +71,7 @@ def on_transactions(transactional_id: str) -> Right:
 
 
 class Denials:
-    """Tells the log which rights are missing for what is tried again and again: each of them once a minute.
+    """Tells the log which rights are missing for what is tried again and again: each at once, then ever more rarely.
 
     Args:
         connection: who asks.
@@ -83,7 +81,7 @@ class Denials:
     def __init__(self, connection: Connection, logger: logging.Logger) -> None:
         self._connection = connection
         self._logger = logger
-        self._told_s: dict[tuple[str, str, str], float] = {}
+        self._trouble = Trouble()
 
     def tell(self, error: KafkaError, action: str, *asked: Right) -> bool:
         """Tell of an error if it is a denial; arguments as for `missing`.
@@ -94,9 +92,6 @@ class Denials:
         if not is_denial(error):
             return False
         found = missing(error, action, self._connection, *asked)
-        which = (found.operation, found.resource, found.name)
-        now_s = time.monotonic()
-        if now_s - self._told_s.get(which, -AGAIN_S) >= AGAIN_S:
-            self._told_s[which] = now_s
+        if self._trouble.tell(f"{found.operation} {found.resource} {found.name}", time.monotonic()):
             self._logger.error("%s. It goes on when it has it", found, extra={"kafka_error": found.code})
         return True

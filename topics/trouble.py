@@ -31,6 +31,8 @@ class Trouble:
         next_s, wait_s = self._causes.get(cause, (now_s, TELL_FIRST_S))
         if now_s < next_s:
             return False
+        if now_s >= next_s + wait_s:
+            wait_s = TELL_FIRST_S  # nobody spoke of it for so long that it is another time
         self._causes[cause] = (now_s + wait_s, min(2 * wait_s, TELL_MAX_S))
         if self._since_s is None:
             self._since_s = now_s
