@@ -27,6 +27,7 @@ from fairlane.topics.audit import PURGE, AuditRecord
 from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.clock import now_ms
 from fairlane.topics.connection import Connection
+from fairlane.topics.denial import is_denial, missing, on_topic
 from fairlane.topics.names import QueueNames
 
 _AT_ONCE: Final = 500
@@ -162,7 +163,10 @@ def _delete(connection: Connection, cuts: dict[Partition, int], timeout_s: float
         try:
             answer.result(timeout_s + 1)
         except KafkaException as error:
-            return f"{error.args[0].name()}: {error.args[0].str()}"
+            refusal: KafkaError = error.args[0]
+            if is_denial(refusal):
+                return missing(refusal, "delete letters", connection, on_topic("Delete", next(iter(cuts))[0])).advice
+            return f"{refusal.name()}: {refusal.str()}"
         except TimeoutError:
             return "no broker answered"
     return ""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import trustme
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are in its documentation
     AdminClient,
     ScramCredentialInfo,
@@ -20,6 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are in
     UserScramCredentialUpsertion,
 )
 from cryptography.hazmat.primitives import serialization
+from live_queue import wait_until
 
 from fairlane import Settings
 from fairlane.kafka import EmbeddedKafka
@@ -107,13 +109,27 @@ class SecuredKafka:
         change = UserScramCredentialUpsertion(name, info, password.encode())
         for done in self._client.alter_user_scram_credentials([change]).values():
             done.result(TIMEOUT_S)
+        # The answer is the controller's, and may come before the broker knows of it; so are those below.
+        wait_until(lambda: self._is_known(name), f"the broker knows {name}")
         return User(name, password, self.at("SCRAM"))
 
     def give(self, user: User, rights: Iterable[Right]) -> None:
-        self.access.give([(user.principal, right) for right in rights])
+        grants = [(user.principal, right) for right in rights]
+        self.access.give(grants)
+        wait_until(lambda: not self.access.lacking(grants), "they are given")
 
     def take(self, user: User, rights: Iterable[Right]) -> None:
-        self.access.take([(user.principal, right) for right in rights])
+        grants = [(user.principal, right) for right in rights]
+        self.access.take(grants)
+        wait_until(lambda: len(self.access.lacking(grants)) == len(grants), "they are taken")
+
+    def _is_known(self, name: str) -> bool:
+        asked = self._client.describe_user_scram_credentials([name])
+        assert isinstance(asked, dict)
+        try:
+            return bool(asked[name].result(TIMEOUT_S).scram_credential_infos)
+        except KafkaException:
+            return False
 
 
 @dataclass(frozen=True)

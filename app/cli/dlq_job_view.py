@@ -144,17 +144,14 @@ def print_report(report: Report, queue: str, *, as_json: bool) -> None:
         typer.echo(f"Stopped. Go on with `fairlane dlq replay --resume {report.job} --queue {queue}`", err=True)
 
 
-def print_purged(done: Purged, topic: str, *, as_json: bool) -> None:
+def print_purged(done: Purged, *, as_json: bool) -> None:
     """What was purged."""
     if as_json:
         typer.echo(_json(done))
         return
     typer.echo(f"{counted(done.count, 'letter')} purged.")
     if done.refused:
-        typer.echo(
-            f"Kafka deleted none of it: {visible(done.refused)}. They are hidden and stay on disk; the right that is "
-            f"needed is Delete on {topic}"
-        )
+        typer.echo(f"Kafka deleted none of it, so it stays on disk, hidden: {visible(done.refused)}")
     elif done.waiting:
         typer.echo(
             f"{done.waiting:,} purged ones lie behind letters that are not, and stay on disk until those go too."

@@ -184,7 +184,7 @@ def purge(
     if not yes:
         _agree("purge", plan)
     done = purge_letters(target.connection, target.names, job, who=_who(), via="cli", timeout_s=timeout_s)
-    view.print_purged(done, target.names.dlq, as_json=as_json)
+    view.print_purged(done, as_json=as_json)
 
 
 def _edit(

@@ -222,7 +222,9 @@ class Follower:
         topics = self._offsets.topics(self._names)
         if self._names.status not in topics:
             raise QueueUnknown(self._names.queue, self._names.status, self._connection.bootstrap)
-        lanes = discovery.lanes_of(self._names, topics, self._read_by_workers())
+        read = self._read_by_workers()
+        self._offsets.require(read - topics.keys())
+        lanes = discovery.lanes_of(self._names, topics, read)
         tiers = {self._names.tier(tier) for tier in discovery.tiers_of(self._names, topics)}
         self._lanes = {lane.topic: lane for lane in lanes}
         names = self._names
