@@ -1,7 +1,8 @@
 """How fairlane's processes log: one line a record, as text for people or as JSON for machines, naming task and trace.
 
 Invariant: whatever is logged while a handler runs, by whomever, names the task and the trace, since both are looked up
-where the record is made. A record is one line of JSON whatever it contains, and none is lost for what it contains.
+where the record is made. A record is one line of JSON whatever it contains, or lines of text that only it can have
+begun; none is lost for what it contains.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import msgspec
 from opentelemetry import trace
 
 from fairlane.consumer.context import current
+from fairlane.monitor.show import visible
+from fairlane.topics import exception_text
 from fairlane.topics.errors import UsageError
 from fairlane.topics.secrets import redacted
 from fairlane.topics.tracing import trace_id
@@ -92,7 +95,13 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    """The traceback; of a record that was made in a child process only the text is here."""
+    """The traceback; of a record that was made in a child process only the text is here.
+
+    Where exceptions are to say nothing it is where they were raised, of a child's nothing.
+    """
+    if not exception_text.is_shown():
+        error = record.exc_info[1] if record.exc_info else None
+        return exception_text.places_of(error) if error is not None else ""
     return formatter.formatException(record.exc_info) if record.exc_info else record.exc_text or ""
 
 
@@ -123,6 +132,11 @@ class JsonLines(logging.Formatter):
             return self._encoder.encode(plain).decode()
 
 
+def _within(text: str) -> str:
+    """What others have made, as a part of one record: nothing in it acts on a terminal or looks like another record."""
+    return visible(text, lines=True).replace("\n", "\n    ")
+
+
 class TextLines(logging.Formatter):
     """`05:06:07.089 INFO  worker: message  (send_email 0192…, attempt 2, trace 0af7…)`, coloured in a terminal."""
 
@@ -136,14 +150,14 @@ class TextLines(logging.Formatter):
         name = record.name.removeprefix("fairlane.")
         level = self._colour(f"{record.levelname:<7}", _COLOURS.get(record.levelname, "0"))
         head = f"{self._colour(f'{moment}.{int(record.msecs):03d}', '2')} {level} {self._colour(name + ':', '2')}"
-        text = f"{head} {_message(record)}"
+        text = f"{head} {_within(_message(record))}"
         about = self._about(record)
         if about:
-            text += self._colour(f"  ({about})", "2")
+            text += self._colour(f"  ({visible(about)})", "2")
         if record.exc_info or record.exc_text:
-            text += "\n" + _exception(self, record)
+            text += _within("\n" + _exception(self, record))
         if record.stack_info:
-            text += "\n" + self.formatStack(record.stack_info)
+            text += _within("\n" + self.formatStack(record.stack_info))
         return text
 
     def _about(self, record: logging.LogRecord) -> str:

@@ -239,7 +239,8 @@ class _Lookup:
             origin = Origin.parse(self._id)
         except MalformedRecord:
             return None
-        return origin if origin.topic in self._lanes else None
+        is_there = origin.topic in self._lanes and origin.partition < self._topics.get(origin.topic, 0)
+        return origin if is_there else None
 
     def _waits(self, message: Message, committed: Mapping[Partition, int]) -> Waits | None:
         if not self._may_be_it(message):

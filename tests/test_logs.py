@@ -184,7 +184,21 @@ def test_a_text_line_has_its_traceback_under_it() -> None:
         log.exception("failed")
     head, *rest = stream.getvalue().splitlines()
     assert head.endswith("ERROR   tests: failed")
-    assert rest[-1] == "ValueError: boom"
+    assert rest[-1] == "    ValueError: boom"
+
+
+def test_nothing_in_a_record_of_text_acts_on_a_terminal_or_looks_like_another_record() -> None:
+    """What an exception says is often a part of a payload, and so are names of fields that nobody knows."""
+    forged = "no\n09:00:00.000 ERROR   worker: owned\x1b[2J\u202e\r"
+    stream = lines_of("text")
+    try:
+        raise ValueError(forged)
+    except ValueError as error:
+        log.error("failed: %s", error, exc_info=True, extra={"field": forged})
+    lines = stream.getvalue().splitlines()
+    assert [line for line in lines if not line.startswith("    ")] == lines[:1]
+    assert not {"\x1b", "\r", "\u202e"} & set(stream.getvalue())
+    assert r"owned\x1b[2J\u202e" in stream.getvalue()
 
 
 class Terminal(io.StringIO):

@@ -20,6 +20,10 @@ not at all (`raw`: the lane's default type made it one)."""
 
 _ORIGIN: Final = re.compile(r"([a-zA-Z0-9._-]{1,249})/([0-9]{1,10})/([0-9]{1,19})")
 
+MAX_PARTITION: Final = 2**31 - 1
+MAX_OFFSET: Final = 2**63 - 1
+"""The largest that Kafka has."""
+
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
     """Topic, partition and offset of the record in which a task was first enqueued; it stays with it through every hop.
@@ -42,9 +46,10 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
             MalformedRecord: it is not of the form topic/partition/offset.
         """
         match = _ORIGIN.fullmatch(text)
-        if match is None:
+        partition, offset = (int(match[2]), int(match[3])) if match else (-1, -1)
+        if match is None or partition > MAX_PARTITION or offset > MAX_OFFSET:
             raise MalformedRecord(f"fairlane-origin is {text[:100]!r}, not topic/partition/offset")
-        return cls(match[1], int(match[2]), int(match[3]))
+        return cls(match[1], partition, offset)
 
 
 class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True):
