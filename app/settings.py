@@ -138,6 +138,9 @@ class Settings(BaseSettings):
         monitor_token: the secret that they send to it.
         log_format: `text` or `json`.
         log_level: the least that is logged.
+        exception_text: whether logs and spans have what exceptions of handlers say, or only their classes and where
+            they were raised; outcomes and dead letters have it either way. The last worker that is made says it for
+            its whole process.
 
     Raises:
         UsageError: a value is not what it can be, or a name does not exist.
@@ -197,6 +200,7 @@ class Settings(BaseSettings):
     monitor_token: str = Field("", repr=False)
     log_format: LogFormat = "text"
     log_level: str = "info"
+    exception_text: bool = True
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -13,6 +13,7 @@ from fairlane.between import Between, most_of
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.worker import Worker, no_lifespan
 from fairlane.settings import Settings
+from fairlane.topics import exception_text
 from fairlane.topics.names import QueueNames
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def worker_config(names: QueueNames, settings: Settings, **overrides: Any) -> WorkerConfig:
-    """The configuration of a worker of a queue.
+    """The configuration of a worker of a queue; from then on this process shows of exceptions what the settings say.
 
     Args:
         names: of the queue.
@@ -53,6 +54,7 @@ def worker_config(names: QueueNames, settings: Settings, **overrides: Any) -> Wo
         "loop_blocked_s": settings.loop_blocked_s,
         "connect": {"queue_url": settings.queue_url, "kafka": settings.plain_kafka},
     }
+    exception_text.show(settings.exception_text)
     if "concurrency" in overrides:
         # Whoever says how many has said it.
         del values["adaptive_min"]

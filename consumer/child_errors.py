@@ -11,14 +11,15 @@ from functools import lru_cache
 
 from fairlane.topics.errors import InvalidPayload
 from fairlane.topics.events import ErrorInfo
+from fairlane.topics.secrets import redacted
 
 
 class FromChild(Exception):
-    """An error whose description was made where it happened."""
+    """An error whose description was made where it happened; this process may know secrets that that one did not."""
 
     def __init__(self, info: ErrorInfo) -> None:
-        super().__init__(info.message)
-        self.info = info
+        self.info = ErrorInfo(info.type, redacted(info.message), redacted(info.traceback))
+        super().__init__(self.info.message)
 
 
 class RaisedInChild(FromChild):

@@ -49,6 +49,7 @@ from fairlane.consumer.context import Context, current
 from fairlane.consumer.outcome import OutboxRecord
 from fairlane.consumer.signals import Reject, RetryLater
 from fairlane.consumer.target import find
+from fairlane.consumer.uncaught import log_uncaught
 from fairlane.consumer.verdict import asked_delay_s, describe
 from fairlane.topics import trace_context, tracing_setup
 from fairlane.topics.errors import InvalidPayload
@@ -265,6 +266,7 @@ def main(fd: int, crash_fd: int, parent: int) -> None:
     root.addHandler(_ToParent(pipe))
     root.setLevel(setup.log_level)
     logging.captureWarnings(True)
+    log_uncaught()
     if setup.traced:
         tracing_setup.configure()
     try:

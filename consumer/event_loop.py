@@ -1,7 +1,7 @@
 """The event loop of a worker: it turns until the worker has ended, whatever handlers leave on it.
 
 Invariant: a task that a handler left on the loop ends neither the worker, by raising what asyncio lets out of a loop
-(SystemExit, KeyboardInterrupt), nor holds up its end, by not letting itself be cancelled.
+(SystemExit, KeyboardInterrupt), nor holds up its end, by not letting itself be cancelled. What it raises is logged.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         BaseException: what `main` raised.
     """
     loop = asyncio.new_event_loop()
+    loop.set_exception_handler(_left_alone)
     try:
         asyncio.set_event_loop(loop)
         return _until_done(loop, loop.create_task(main))
@@ -51,6 +52,15 @@ def _until_done(loop: asyncio.AbstractEventLoop, task: asyncio.Task[T]) -> T:
             if task.done():
                 raise
             _logger.exception("a task that a handler left on the event loop raised %s: ignored", type(error).__name__)
+
+
+def _left_alone(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody awaited has raised: told without what asyncio adds, which is what it was called with."""
+    error = context.get("exception")
+    if error is None:
+        loop.default_exception_handler(context)
+    else:
+        _logger.error("what was left on the event loop raised %s", type(error).__name__, exc_info=error)
 
 
 def _clear(loop: asyncio.AbstractEventLoop) -> None:

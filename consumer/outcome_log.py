@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 
 from fairlane.consumer.outcome import Dead, Outcome, Retrying, traceparent_of
-from fairlane.topics import tracing
+from fairlane.topics import exception_text, tracing
+from fairlane.topics.events import ErrorInfo
 
 _logger = logging.getLogger("fairlane.executor")
 
@@ -21,14 +22,17 @@ def tell(outcome: Outcome) -> None:
     task, error = outcome.delivery.task, outcome.error
     _logger.log(
         logging.ERROR if isinstance(outcome, Dead) else logging.WARNING,
-        "%s %s (attempt %d): %s: %s",
+        "%s %s (attempt %d): %s",
         task.type,
         f"is dead ({outcome.reason})" if isinstance(outcome, Dead) else "failed and will be retried",
         task.attempt,
-        error.type if error else "",
-        error.message if error else "",
+        _said(error) if error else "",
         extra={"task_id": task.id, "task_type": task.type, "attempt": task.attempt, **_trace_of(outcome)},
     )
+
+
+def _said(error: ErrorInfo) -> str:
+    return f"{error.type}: {error.message}" if exception_text.is_shown() else error.type
 
 
 def _trace_of(outcome: Outcome) -> dict[str, str]:

@@ -6,7 +6,6 @@ Invariant: every BaseException has an outcome here; none escapes to stop a worke
 from __future__ import annotations
 
 import math
-import traceback
 from typing import Final
 
 from msgspec.structs import replace
@@ -17,9 +16,8 @@ from fairlane.consumer.outcome import Dead, Outcome, Retrying
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.consumer.signals import Reject, RetryLater
 from fairlane.topics.events import ErrorInfo, Reason
+from fairlane.topics.exception_text import clean, message_of, trace_of
 
-MESSAGE_MAX_CHARS: Final = 2_000
-TRACEBACK_MAX_CHARS: Final = 8_000
 UNFIT_DELAY_MIN_MS: Final = 5_000
 UNFIT_DELAY_MAX_MS: Final = 600_000
 DELAY_MAX_S: Final = 366 * 86_400.0
@@ -49,28 +47,13 @@ def describe(error: BaseException, *, with_traceback: bool = True) -> ErrorInfo:
     """The error as bounded text. An error whose own text cannot be made has an outcome all the same."""
     if isinstance(error, FromChild):
         return error.info
-    try:
-        message = str(error)
-    except BaseException as broken:  # noqa: BLE001 - a __str__ of the user's may do anything
-        message = f"<its message could not be made: {type(broken).__name__}>"
-    trace = ""
-    if with_traceback:
-        try:
-            trace = "".join(traceback.format_exception(error))
-        except BaseException:  # noqa: BLE001 - formatting calls the same __str__
-            trace = ""
-    cut = trace if len(trace) <= TRACEBACK_MAX_CHARS else "…" + trace[-TRACEBACK_MAX_CHARS:]
-    return ErrorInfo(_clean(type(error).__name__[:NAME_MAX_CHARS]), _clean(message[:MESSAGE_MAX_CHARS]), _clean(cut))
+    trace = trace_of(error) if with_traceback else ""
+    return ErrorInfo(clean(type(error).__name__[:NAME_MAX_CHARS]), message_of(error), trace)
 
 
 def told(error: BaseException) -> ErrorInfo:
     """What a handler raised as bounded text: without a traceback where it only said what is to become of the task."""
     return describe(error, with_traceback=not isinstance(error, Reject | RetryLater))
-
-
-def _clean(text: str) -> str:
-    # Lone surrogates are legal in str and illegal in UTF-8: they would break the settlement, not the task.
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def failed(

@@ -71,17 +71,20 @@ class OtlpReceiver:
         endpoint: for OTEL_EXPORTER_OTLP_ENDPOINT.
         spans: in the order of their arrival.
         metrics: each export, in the order of their arrival.
+        bodies: the requests that the spans came in.
     """
 
     endpoint: str = ""
     spans: list[ReceivedSpan] = field(default_factory=list)
     metrics: list[ReceivedMetrics] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
     _arrived: threading.Condition = field(default_factory=threading.Condition)
 
     def take(self, body: bytes) -> None:
         """Keep the spans of an export request."""
         request = ExportTraceServiceRequest.FromString(body)
         with self._arrived:
+            self.bodies.append(body)
             for of_resource in request.resource_spans:
                 service = _attributes(of_resource.resource.attributes).get("service.name", "")
                 for of_scope in of_resource.scope_spans:

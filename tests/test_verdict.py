@@ -14,9 +14,7 @@ from fairlane.consumer.retry import RetryPolicy
 from fairlane.consumer.signals import Reject, RetryLater
 from fairlane.consumer.verdict import (
     DELAY_MAX_S,
-    MESSAGE_MAX_CHARS,
     NAME_MAX_CHARS,
-    TRACEBACK_MAX_CHARS,
     AttemptTimeout,
     NoHandler,
     describe,
@@ -25,6 +23,7 @@ from fairlane.consumer.verdict import (
 )
 from fairlane.topics import events
 from fairlane.topics.events import StatusEvent
+from fairlane.topics.exception_text import MESSAGE_MAX_CHARS, TRACE_MAX_CHARS
 
 POLICY = RetryPolicy(max_attempts=3, base_s=5, factor=2, jitter=0, retry_on=(OSError,), fatal=(FileNotFoundError,))
 STARTED_MS = NOW_MS - 10
@@ -176,7 +175,7 @@ def test_a_message_is_cut_and_so_is_a_traceback_at_its_beginning_and_a_name() ->
     loud = type("E" * 100_000, (Exception,), {})
     info = describe(raised(loud("m" * 5_000_000)))
     assert len(info.message) == MESSAGE_MAX_CHARS
-    assert len(info.traceback) == TRACEBACK_MAX_CHARS + 1
+    assert len(info.traceback) == TRACE_MAX_CHARS + 1
     assert len(info.type) == NAME_MAX_CHARS
 
 

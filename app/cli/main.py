@@ -72,9 +72,11 @@ def _show(kind: type[BaseException], error: BaseException, trace: TracebackType 
 
 def main() -> None:
     """Entry point of the console script."""
-    sys.excepthook = _show
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.excepthook = _show  # only now: Typer sets its own, which shows everything
     except FairlaneError as error:
         if os.environ.get("FAIRLANE_DEBUG"):
             raise

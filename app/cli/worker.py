@@ -28,6 +28,7 @@ from fairlane.cli.options import (
 from fairlane.consumer import event_loop
 from fairlane.consumer.config import default_worker_name
 from fairlane.consumer.scaling import ScalingPolicy
+from fairlane.consumer.uncaught import log_uncaught
 from fairlane.pool_size import PoolSize
 from fairlane.settings import Settings
 from fairlane.supervised import Line
@@ -87,6 +88,7 @@ def worker(
     said = Settings().with_options(log_format=log_format, log_level=log_level)
     # Before the app's module is imported: what it logs is logged likewise.
     logs.configure(said.log_format, said.log_level)
+    log_uncaught()
     tracing_setup.configure()
     found = load_app(app)
     named = queue or (parse_queue_url(queue_url)[1] if queue_url else "")
