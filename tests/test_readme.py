@@ -116,7 +116,8 @@ def test_every_setting_is_told_with_its_default() -> None:
     assert set(rows) == set(Settings.model_fields)
     for name, field in Settings.model_fields.items():
         if name in rows and isinstance(field.default, int | float | str):
-            assert rows[name] == (f"{field.default:.0f}" if isinstance(field.default, float) else str(field.default))
+            said = f"{field.default:.0f}" if isinstance(field.default, float) else str(field.default)
+            assert rows[name] == (said.lower() if isinstance(field.default, bool) else said)
 
 
 def test_every_command_and_every_verb_is_told() -> None:
