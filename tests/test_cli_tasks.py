@@ -211,4 +211,5 @@ def test_no_line_of_a_task_is_wider_than_the_terminal(item: TaskItem, width: int
     cells = tuple(visible(cell(item, now_ms())) for _, cell, _ in _COLUMNS)
     text = line(cells, columns, Section(columns, (typical,)).fit(width))
     assert cell_len(text) <= width
+    assert "x" * 36 in line(("x" * 36,) * len(columns), columns, Section(columns, (typical,)).fit(width))
     assert not re.search("[\x00-\x1f\x7f-\x9f\u202e]", text)

@@ -68,7 +68,7 @@ def test_many_dead_letters_are_repaired(
         other = [queue.task("charge_card", b'{"order":%d}' % number) for number in range(20)]
         queue.send(*bad, *other)
         queue.flush()
-        queue.wait_ended(len(bad) + len(other))
+        queue.wait_ended(len(bad) + len(other), timeout_s=100)
         operator = Operator(queue)
 
         groups = {group["type"]: group for group in operator.asks("dlq", "groups")}

@@ -50,14 +50,14 @@ def audit(
 
 
 _COLUMNS = (
-    Column("When", right=False),
+    Column("When", right=False, least=20),
     Column("Who", right=False, least=8),
-    Column("Via", right=False, rank=2),
+    Column("Via", right=False, rank=3),
     Column("Action", right=False),
-    Column("What", right=False, least=12),
+    Column("What", right=False, least=12, rank=2),
     Column("Count"),
-    Column("Job", right=False, rank=1),
-    Column("Filter", right=False, rank=3, least=12),
+    Column("Job", right=False),
+    Column("Filter", right=False, rank=4, least=12),
 )
 
 

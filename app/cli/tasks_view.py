@@ -23,8 +23,8 @@ from fairlane.topics.clock import now_ms
 
 _COLUMNS: Final[tuple[tuple[Column, Callable[[TaskItem, int], str], int], ...]] = (
     (Column("State", right=False), lambda item, _: item.state, 9),
-    (Column("Type", right=False, least=6), lambda item, _: item.type, 16),
-    (Column("Task", right=False, least=10), lambda item, _: item.id, 36),
+    (Column("Type", right=False, least=12), lambda item, _: item.type, 16),
+    (Column("Task", right=False, least=36), lambda item, _: item.id, 36),
     (Column("Error", right=False, rank=1, least=12), lambda item, _: _error(item), 48),
     (Column("Enqueued", rank=2), lambda item, now: f"{age(now - item.at_ms)} ago" if item.at_ms else "", 11),
     (Column("Attempt", rank=3), lambda item, _: str(item.attempt or ""), 7),
