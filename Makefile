@@ -7,7 +7,7 @@ SOURCES := $(shell find app topics producer consumer monitor -name '*.py' 2>/dev
 PYTEST := PYTHONSAFEPATH=1 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: bench chaos repair fuzz simulate soak help setup demo check lint types test test-docker test-outage fmt requirements kafka-jars clean
+.PHONY: bench chaos repair screenshots fuzz simulate soak help setup demo check lint types test test-docker test-outage fmt requirements kafka-jars clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -78,6 +78,9 @@ repair: $(STAMP)  ## a thousand dead letters on a real Kafka: found, edited, tri
 
 soak: $(STAMP)  ## steady load of every kind on a real Kafka; memory, threads, files and children are sampled, and a slope fails; MINUTES=30, RATE=150
 	@PYTHONSAFEPATH=1 PYTHONPATH=tests:bench $(BIN)/python -m soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RATE),--rate $(RATE))
+
+screenshots: $(STAMP)  ## every page of the dashboard, light and dark, into docs/screenshots; needs Chromium
+	@PYTHONSAFEPATH=1 PYTHONPATH=tests $(BIN)/python -m screenshots
 
 chaos: $(STAMP)  ## three real brokers, workers and producers in a storm of kills, freezes, cuts and refusals; MINUTES=10, SEED=17 draws it again
 	@PYTHONSAFEPATH=1 PYTHONPATH=tests $(BIN)/python -m chaos --minutes $(or $(MINUTES),2) $(if $(SEED),--seed $(SEED))

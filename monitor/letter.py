@@ -68,7 +68,7 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def error(self) -> str:
         """`ErrorType: message`, as far as there are both."""
-        return f"{self.error_type}: {self.error_message}" if self.error_message else self.error_type
+        return error_of(self.error_type, self.error_message)
 
     @property
     def place(self) -> str:
@@ -81,6 +81,11 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
         return died is not None and (died.topic, died.partition, died.offset) == (
             event.topic, event.partition, event.offset,
         )  # fmt: skip
+
+
+def error_of(error_type: str, message: str) -> str:
+    """`ErrorType: message`, as far as there are both."""
+    return f"{error_type}: {message}" if message else error_type
 
 
 def letter_of(record: Record) -> Letter:

@@ -1,4 +1,4 @@
-"""The dashboard as a person has it: served at a port, opened in a headless Chromium, signed in to.
+"""The dashboard as a person has it: opened in a headless Chromium, signed in to.
 
 Invariant: what it opened is closed at the end of the block, whatever happens in it.
 """
@@ -6,34 +6,15 @@ Invariant: what it opened is closed at the end of the block, whatever happens in
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import uvicorn
-from live_queue import wait_until
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
-from served_queue import OPERATOR, ServedQueue
+from served_queue import OPERATOR
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome") or ""
 _QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
           "--disable-component-update", "--disable-sync")  # fmt: skip
-
-
-@contextmanager
-def listening(served: ServedQueue) -> Iterator[str]:
-    """A served queue at a port of this machine; its address."""
-    config = uvicorn.Config(served.app, "127.0.0.1", 0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_until(lambda: server.started, "it listens")
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        served.serving.closing.set()
-        server.should_exit = True
-        thread.join(20)
 
 
 @contextmanager

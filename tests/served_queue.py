@@ -89,6 +89,10 @@ class ServedQueue:
         self.follower.run(threading.Event(), until_caught_up=True)
         self._look = self._now()
 
+    def look_is_new(self) -> None:
+        """Say of the snapshot that it is of now."""
+        self._look = Look(replace(self._look.stats, at_ms=now_ms()))
+
     def client(self, secret: str = "", host: str = "127.0.0.1") -> TestClient:
         headers = {"Authorization": f"Bearer {secret}"} if secret else {}
         return TestClient(self.app, base_url=f"http://{host}", headers=headers, raise_server_exceptions=False)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from msgspec import Raw
-from opened_dashboard import CHROMIUM, chromium, complaints_of, listening, settled, sign_in
+from opened_dashboard import CHROMIUM, chromium, complaints_of, settled, sign_in
 from playwright.sync_api import Browser, Page
-from served_queue import ServedQueue, served_queue
+from served_queue import ServedQueue, listening, served_queue
 from written_queue import WrittenQueue, now_ms
 
 from fairlane.topics import wire
@@ -161,6 +161,67 @@ def test_a_payload_that_nobody_changed_goes_back_byte_for_byte(served: ServedQue
     of = {task.id.encode(): payload for payload, task in tasks.items()}
     back = [(of[name], each.value) for each in written.everything(lane) if (name := dict(each.headers)["ce_id"]) in of]
     assert sorted(back) == sorted(2 * [(payload, payload) for payload in tasks])
+
+
+def test_a_replay_of_many_is_paused_goes_on_and_is_aborted(served: ServedQueue, base: str, page: Page) -> None:
+    written, dlq = served.written, served.written.names.dlq
+    first = written.record(written.die(written.enqueue(written.task(type="many")), "fatal"))
+    written.settle(*[(dlq, first.value, first.key, first.headers)] * 119)
+    served.refresh()
+    page.goto(f"{base}/ui/dlq?type=many")
+    assert page.locator("#now tbody tr").count() == 50
+    page.click("#now a[rel=next]")
+    page.wait_for_url("**cursor=**")
+    page.click("#now a[rel=next]")
+    page.wait_for_function("() => document.querySelectorAll('#now tbody tr').length === 20")
+    page.fill("input[name=per_s]", "10")
+    page.click("button:has-text('Dry run')")
+    page.click("#plan button:has-text('Replay 120')")
+    job = page.get_attribute("#plan .done", "data-job")
+    page.click(f"#pause-{job}:has-text('Pause')")
+    page.wait_for_selector(f"#job-{job} .state.paused")
+    page.click(f"#pause-{job}:has-text('Go on')")
+    page.wait_for_selector(f"#job-{job} .state.running")
+    done = f"#job-{job} progress"
+    before = page.evaluate(f"document.querySelector('{done}').value")
+    # It moves by itself: nothing asks again and again.
+    page.wait_for_function(f"() => document.querySelector('{done}').value > {before}")
+    page.click(f"#abort-{job}")
+    page.wait_for_selector(f"#job-{job} .state.stopped")
+    assert page.evaluate(f"document.querySelector('{done}').value") < 120
+
+
+def test_keys_go_through_rows_and_pages(page: Page) -> None:
+    for key, path in {"t": "tasks", "r": "retries", "d": "dlq", "w": "workers", "p": "topics", "o": ""}.items():
+        page.keyboard.press("g")
+        page.keyboard.press(key)
+        page.wait_for_url(f"**/ui/{path}")
+        page.wait_for_selector("#live.on")
+    page.keyboard.press("?")
+    page.wait_for_selector("#help[open]")
+    page.keyboard.press("Escape")
+    page.keyboard.press("g")
+    page.keyboard.press("t")
+    page.wait_for_url("**/ui/tasks")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.name") == "error"
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    second = page.evaluate("document.querySelectorAll('tbody a')[1].href")
+    assert page.evaluate("document.activeElement.href") == second
+    page.keyboard.press("Enter")
+    page.wait_for_url(second)
+
+
+def test_a_part_that_cannot_be_had_says_so(base: str, page: Page) -> None:
+    page.route("**/ui/task/where*", lambda route: route.abort())
+    page.route("**/ui/task/content*", lambda route: route.fulfill(status=502, body="<script>window.hit=1</script>"))
+    page.goto(f"{base}/ui/task?id=done-0")
+    page.wait_for_selector("text=The monitor does not answer")
+    page.wait_for_selector("text=The monitor refused this (502)")
+    page.goto(f"{base}/ui/task?id=none")
+    assert page.locator("nav a").count() == 6
 
 
 def test_pages_move_by_themselves_and_the_theme_is_kept(served: ServedQueue, base: str, page: Page) -> None:

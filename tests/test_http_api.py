@@ -126,7 +126,11 @@ def test_the_queue_is_told_as_the_terminal_tells_it(served: ServedQueue, viewer:
     assert [worker["worker"] for worker in get(viewer, "/workers")["workers"]] == ["w1"]
     assert sum(minute["n"] for minute in get(viewer, "/minutes")["minutes"]) == 2
     assert get(viewer, "/store")["caught_up"]
-    assert get(viewer, "/dlq/groups")["groups"][0]["count"] == 1
+    (group,) = get(viewer, "/dlq/groups")["groups"]
+    assert (group["count"], group["error"]) == (1, "ValueError: customers.csv: line <n> is no CSV")
+    for fits in ({"group": group["id"]}, {"error": "CUSTOMERS"}, {"type": "email", "error": "valueerror: cust"}):
+        assert len(get(viewer, "/dlq/letters", **fits)["letters"]) == 1, fits
+    assert get(viewer, "/dlq/letters", error="nothing")["letters"] == []
 
 
 def test_live_data_comes_as_events(served: ServedQueue, viewer: TestClient) -> None:

@@ -6,31 +6,34 @@ or purge is a job: what it is about is fixed when it is asked for, and it runs w
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from fairlane.monitor import replay_job
 from fairlane.monitor.api.answers import answers, said
 from fairlane.monitor.api.jobs import Job, JobItem
 from fairlane.monitor.api.parameters import Cursor, Limit, Text
 from fairlane.monitor.api.serving import Operator, Served, Serving, Viewer
-from fairlane.monitor.dlq import group_letters
 from fairlane.monitor.edit import Edit
 from fairlane.monitor.letter_filter import LetterFilter
 from fairlane.monitor.letter_groups import Group
 from fairlane.monitor.purge import purge_letters
 from fairlane.monitor.replay import How, Progress, new_job, plan_replay, run_replay
 from fairlane.monitor.replay_job import LOOPS, ReplayJob
-from fairlane.monitor.store import queries
-from fairlane.monitor.store.queries import LetterItem
+from fairlane.monitor.store import letter_queries
+from fairlane.monitor.store.letter_queries import LetterItem
 
 router = APIRouter(prefix="/dlq", tags=["dlq"])
 
 MOST_CHARS: Final = 1_048_576
 """Of a new payload or a patch."""
+
+_FIRST: Final = 3
+_FIRST_BYTES: Final = 4_096
 
 
 class LetterPage(msgspec.Struct, frozen=True):
@@ -46,8 +49,18 @@ class GroupList(msgspec.Struct, frozen=True):
     groups: tuple[Group, ...]
 
 
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """A letter as a replay would send it: to which lane, and the first characters of its payload before and after."""
+
+    letter: str
+    task_id: str
+    to: str
+    before: str
+    after: str
+
+
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
-    """What a replay would do: how many letters it would send, and how many it would leave out and why."""
+    """What a replay would do: how many letters it would send, the first of them, and how many it would leave out."""
 
     count: int
     lanes: dict[str, int]
@@ -55,6 +68,7 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     looping: int
     unfit: int
     problems: tuple[str, ...]
+    first: tuple[Sent, ...] = ()
 
 
 class JobList(msgspec.Struct, frozen=True):
@@ -128,30 +142,33 @@ def letters(
     type: Text = "",  # noqa: A002 - the name in the URL
     reason: Text = "",
     lane: Text = "",
+    group: Text = "",
+    error: Annotated[str, Query(max_length=1_024, description="what is in `ErrorType: message`")] = "",
     every: bool = False,
     limit: Limit = 50,
     cursor: Cursor = "",
 ) -> Response:
     """Dead letters that nobody has dealt with, or `every` one."""
     with serving.readers.lent() as database:
-        found = queries.letters(
-            database, serving.names.dlq, limit=limit, cursor=cursor, every=every, task_id=task_id, type=type,
-            reason=reason, lane=lane,
+        found = letter_queries.letters(
+            database, serving.names.dlq, limit=limit, cursor=cursor, every=every, error=error, task_id=task_id,
+            type=type, reason=reason, lane=lane, group_id=group,
         )  # fmt: skip
     return said(LetterPage(*found))
 
 
-@router.get("/groups", responses=answers(GroupList, 409))
-def groups(serving: Served, _: Viewer) -> Response:
+@router.get("/groups", responses=answers(GroupList))
+def groups(serving: Served, _: Viewer, limit: Limit = 1_000) -> Response:
     """Letters that nobody has dealt with, by what they died of."""
-    found = group_letters(serving.connection, serving.names, LetterFilter(), timeout_s=serving.timeout_s)
-    return said(GroupList(found))
+    with serving.readers.lent() as database:
+        return said(GroupList(letter_queries.groups(database, serving.names.dlq, limit=limit)))
 
 
 @router.post("/plan", responses=answers(Planned, 400, 409))
 def plan(asked: Replay, serving: Served, _: Operator) -> Response:
     """What a replay would do; it does nothing."""
-    found = plan_replay(serving.connection, serving.names, _job(asked, serving), timeout_s=serving.timeout_s)
+    job = _job(asked, serving)
+    found = plan_replay(serving.connection, serving.names, job, shown=_FIRST, timeout_s=serving.timeout_s)
     return said(
         Planned(
             count=found.count,
@@ -160,6 +177,7 @@ def plan(asked: Replay, serving: Served, _: Operator) -> Response:
             looping=found.looping,
             unfit=found.unfit,
             problems=found.problems,
+            first=tuple(_sent(each) for each in found.first),
         )
     )
 
@@ -228,6 +246,14 @@ def steer(job_id: str, verb: Literal["pause", "resume", "stop"], serving: Served
         raise HTTPException(409, "a purge is not paused or stopped")
     getattr(found.control, verb)()
     return said(found.item)
+
+
+def _sent(planned: replay_job.Planned) -> Sent:
+    letter = planned.letter
+    before, after = (
+        payload[:_FIRST_BYTES].decode("utf-8", "backslashreplace") for payload in (letter.payload, planned.payload)
+    )
+    return Sent(letter=letter.place, task_id=letter.task_id, to=planned.to, before=before, after=after)
 
 
 def _job(asked: Replay, serving: Serving) -> ReplayJob:

@@ -17,6 +17,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
+from fairlane.monitor.api.letter_routes import JobList
 from fairlane.monitor.api.parameters import Text, Time, Words
 from fairlane.monitor.api.serving import Served, Serving, Viewer
 from fairlane.monitor.store.queries import TaskQuestion
@@ -33,7 +34,7 @@ _NEWEST: Final = 100
 @router.get(
     "/live",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {}}, "description": "Events `stats` and `tasks`."}},
+    responses={200: {"content": {"text/event-stream": {}}, "description": "Events `stats`, `tasks` and `jobs`."}},
 )
 async def live(
     request: Request,
@@ -49,7 +50,7 @@ async def live(
     until_ms: Time = 0,
     for_s: Annotated[float, Query(gt=0, le=86_400, description="end after so long, seconds")] = 86_400,
 ) -> StreamingResponse:
-    """`stats` with each new snapshot, and `tasks` with those that changed or started and fit: the newest hundred."""
+    """`stats` with each new snapshot, `tasks` with those that changed or started and fit (a hundred), `jobs`."""
     asked = TaskQuestion(
         id=id, state=state, type=type, lane=lane, key=key, error=error, since_ms=since_ms, until_ms=until_ms
     )
@@ -66,7 +67,7 @@ async def _events(
 ) -> AsyncIterator[bytes]:
     clock = asyncio.get_running_loop().time
     ends_at, sent_at = clock() + for_s, clock()
-    at_ms = 0
+    at_ms, jobs = 0, serving.jobs.all()
     while clock() < ends_at and not serving.closing.is_set() and not await request.is_disconnected():
         stats, ids = serving.look().stats, list[str]()
         if stats.at_ms != at_ms:
@@ -80,6 +81,9 @@ async def _events(
         if ids and (page := await run_in_threadpool(_tasks, serving, asked, ids)).tasks:
             sent_at = clock()
             yield event("tasks", msgspec.json.encode(page))
+        if (now := serving.jobs.all()) != jobs:
+            jobs, sent_at = now, clock()
+            yield event("jobs", msgspec.json.encode(JobList(jobs)))
         if clock() - sent_at > _PING_S:
             # A comment, so that proxies see that somebody is there.
             sent_at = clock()

@@ -113,7 +113,13 @@ async def known_names(request: Request) -> None:
 
 
 async def viewer(request: Request) -> Caller:
-    """Who asks; refused if it is nobody."""
+    """Who asks; refused if it is nobody. What answers an error finds it in `request.state.caller`."""
+    caller: Caller = _caller(request)
+    request.state.caller = caller
+    return caller
+
+
+def _caller(request: Request) -> Caller:
     serving = serving_of(request)
     if serving.tokens:
         given = request.headers.get("authorization")

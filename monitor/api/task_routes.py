@@ -11,9 +11,10 @@ from fastapi import APIRouter, Response
 from fairlane.monitor.api.answers import answers, said
 from fairlane.monitor.api.parameters import Cursor, Limit, Text, Time, Words
 from fairlane.monitor.api.serving import Served, Serving, Viewer
-from fairlane.monitor.store import queries
+from fairlane.monitor.store import letter_queries, queries
 from fairlane.monitor.store.content import Content, content_of
-from fairlane.monitor.store.queries import LetterItem, TaskQuestion
+from fairlane.monitor.store.letter_queries import LetterItem
+from fairlane.monitor.store.queries import TaskQuestion
 from fairlane.monitor.store.task_item import AttemptItem, TaskItem, item_of
 from fairlane.monitor.store.task_pages import TaskPage, page_of
 from fairlane.monitor.store.task_row import TaskRow
@@ -69,7 +70,9 @@ def task(task_id: str, serving: Served, _: Viewer) -> Response:
     """One task with its history."""
     row = _row(serving, task_id)
     with serving.readers.lent() as database:
-        letters, _next = queries.letters(database, serving.names.dlq, limit=_LETTERS, every=True, task_id=task_id)
+        letters, _next = letter_queries.letters(
+            database, serving.names.dlq, limit=_LETTERS, every=True, task_id=task_id
+        )
         audit, _next = queries.audit(database, limit=_LETTERS, task_id=task_id)
         attempts = queries.attempts(database, task_id)
     item = item_of(row, serving.running.get(task_id))

@@ -16,13 +16,13 @@ from starlette.exceptions import HTTPException
 
 from fairlane.monitor.api import letter_routes
 from fairlane.monitor.api.jobs import JobItem
-from fairlane.monitor.api.letter_routes import JobList, Planned, Purge, Replay
-from fairlane.monitor.api.parameters import Text
+from fairlane.monitor.api.letter_routes import GroupList, JobList, LetterPage, Planned, Purge, Replay
+from fairlane.monitor.api.parameters import Cursor, Text
 from fairlane.monitor.api.serving import Operator, Served, Viewer
 from fairlane.monitor.dashboard.editing import editable
 from fairlane.monitor.dashboard.forms import Fields, Form
-from fairlane.monitor.dashboard.pages import page, said
-from fairlane.monitor.dlq import group_letters, list_letters
+from fairlane.monitor.dashboard.pages import page, said, trace_link
+from fairlane.monitor.dlq import list_letters
 from fairlane.monitor.letter_filter import LetterFilter
 from fairlane.monitor.replay_job import LOOPS
 from fairlane.topics.events import Reason
@@ -31,7 +31,8 @@ router = APIRouter(prefix="/dlq")
 
 M = TypeVar("M", bound=BaseModel)
 
-_SHOWN: Final = 100
+_A_PAGE: Final = 50
+_GROUPS: Final = 50
 _FILTERS: Final = ("task_id", "type", "reason", "error", "lane", "group")
 _REASONS: Final = get_args(Reason)
 
@@ -47,26 +48,25 @@ def letters(
     error: Text = "",
     lane: Text = "",
     group: Text = "",
+    cursor: Cursor = "",
 ) -> Response:
     """Letters that nobody has dealt with, and what can be done with those that fit the filter."""
     asked = dict(zip(_FILTERS, (task_id, type, reason, error, lane, group), strict=True))
-    found = list_letters(
-        serving.connection,
-        serving.names,
-        LetterFilter(task_id=task_id, type=type, reason=reason, error=error, lane=lane, group=group),
-        limit=_SHOWN,
-        timeout_s=serving.timeout_s,
-    )
+    answer = letter_routes.letters(
+        serving, caller, task_id=task_id, type=type, reason=reason, lane=lane, group=group, error=error,
+        limit=_A_PAGE, cursor=cursor,
+    )  # fmt: skip
     return page(
-        request, "dlq.html", caller, found=found, asked=asked, reasons=_REASONS, places=[], edit=None, loops=LOOPS
-    )
+        request, "dlq.html", caller, found=said(answer, LetterPage), asked=asked, cursor=cursor, reasons=_REASONS,
+        lanes=[each.topic for each in serving.look().stats.lanes], places=[], edit=None, loops=LOOPS,
+    )  # fmt: skip
 
 
 @router.get("/groups")
 def groups(request: Request, serving: Served, caller: Viewer) -> Response:
     """What they died of."""
-    found = group_letters(serving.connection, serving.names, LetterFilter(), timeout_s=serving.timeout_s)
-    return page(request, "groups.html", caller, groups=found)
+    found = said(letter_routes.groups(serving, caller, limit=_GROUPS), GroupList)
+    return page(request, "groups.html", caller, groups=found.groups, most=_GROUPS)
 
 
 @router.get("/letter")
@@ -88,6 +88,7 @@ def letter(request: Request, serving: Served, caller: Viewer, at: Text) -> Respo
         request, "letter.html", caller, letter=found[0].letter, dealt=found[0].replayed,
         payload=payload.decode("utf-8", "backslashreplace"), headers=headers, places=[at],
         asked=dict.fromkeys(_FILTERS, ""), edit=editable(payload), loops=LOOPS,
+        trace=trace_link(serving.trace_url, found[0].letter.trace_id),
     )  # fmt: skip
 
 

@@ -42,7 +42,8 @@ def failure(request: Request, status: int, detail: str) -> Response:
     """What went wrong, as a page or, for a part of one, as a line in it."""
     template = "problem.html" if "hx-request" in request.headers else "failure.html"
     # htmx leaves out what has another status.
-    return page(request, template, None, 200 if template == "problem.html" else status, code=status, detail=detail)
+    caller = getattr(request.state, "caller", None)
+    return page(request, template, caller, 200 if template == "problem.html" else status, code=status, detail=detail)
 
 
 def said(response: Response, of: type[T]) -> T:

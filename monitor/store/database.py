@@ -95,6 +95,8 @@ def reader(path: Path) -> sqlite3.Connection:
         f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_WAIT_S, isolation_level=None, check_same_thread=False
     )
     connection.execute("PRAGMA query_only = 1")
+    # SQLite's own `lower` knows ASCII only.
+    connection.create_function("casefold", 1, str.casefold, deterministic=True)
     connection.execute(f"PRAGMA mmap_size = {_MMAP_BYTES}")
     return connection
 

@@ -1,4 +1,4 @@
-"""Questions to the store: pages of tasks and letters, one task, counts over time.
+"""Questions to the store: pages of tasks, one task, who did what, counts over time.
 
 Invariant: a page costs what is on it and what a filter without an index passes over, never what comes before it: where
 it begins is a key, not a number of rows. Pages are the newest first, and stable while tasks move on.
@@ -6,8 +6,6 @@ it begins is a key, not a number of rows. Pages are the newest first, and stable
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -15,16 +13,15 @@ from typing import Any, Final
 
 import msgspec
 
-from fairlane.monitor.errors import CursorInvalid
+from fairlane.monitor.store.cursors import cursor_of, read_cursor
 from fairlane.monitor.store.task_item import AttemptItem, attempt_of
 from fairlane.monitor.store.task_row import TaskRow
 from fairlane.monitor.store.writer import row_of, told_of
-from fairlane.topics.audit import DEALT_WITH, AuditRecord, decode_audit
+from fairlane.topics.audit import AuditRecord, decode_audit
 from fairlane.topics.events import State
 
 _WORD: Final = re.compile(r"[^\W_]+")
 _NO_WORD: Final = '"\x01"'
-_DEALT: Final = ", ".join(f"'{action}'" for action in sorted(DEALT_WITH))
 
 
 class TaskQuestion(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,24 +48,6 @@ class Page(msgspec.Struct, frozen=True):
 
     rows: tuple[TaskRow, ...]
     next: str = ""
-
-
-class LetterItem(msgspec.Struct, frozen=True, kw_only=True):
-    """A dead letter. Its name, `letter`, is `topic/partition/offset`. `dealt` is what was done with it last, or ""."""
-
-    letter: str
-    task_id: str
-    type: str
-    lane: str
-    reason: str
-    error_type: str
-    error_message: str
-    attempt: int
-    replays: int
-    enqueued_ms: int
-    died_ms: int
-    trace_id: str
-    dealt: str = ""
 
 
 class MinuteItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,14 +96,14 @@ def tasks(
         values.append(asked.until_ms)
     if cursor:
         wheres.append("(at_ms, seq) < (?, ?)")
-        values += _read_cursor(cursor, 2)
+        values += read_cursor(cursor, 2)
     where = f"WHERE {' AND '.join(wheres)}" if wheres else ""
     found = database.execute(
         f"SELECT id, told, waiting, at_ms, seq FROM tasks {where} ORDER BY at_ms DESC, seq DESC LIMIT ?",
         (*values, limit + 1),
     ).fetchall()
     rows = tuple(row_of(*columns[:3]) for columns in found[:limit])
-    return Page(rows, _cursor(*found[limit - 1][3:]) if len(found) > limit else "")
+    return Page(rows, cursor_of(*found[limit - 1][3:]) if len(found) > limit else "")
 
 
 def tasks_of(database: sqlite3.Connection, ids: Sequence[str]) -> tuple[TaskRow, ...]:
@@ -142,56 +121,6 @@ def attempts(database: sqlite3.Connection, task_id: str) -> tuple[AttemptItem, .
     return tuple(attempt_of(told_of(told)) for (told,) in found)
 
 
-def letters(
-    database: sqlite3.Connection,
-    dlq: str,
-    *,
-    limit: int,
-    cursor: str = "",
-    every: bool = False,
-    **equal: str,
-) -> tuple[tuple[LetterItem, ...], str]:
-    """A page of dead letters, and the cursor of the next one.
-
-    Args:
-        database: the store.
-        dlq: the topic.
-        limit: at most how many.
-        cursor: of the page before, or "".
-        every: also those that were dealt with.
-        equal: what columns have to be; "" is anything.
-
-    Raises:
-        CursorInvalid: the cursor is none.
-    """
-    wheres, values = ["1"], list[Any]()
-    for column, value in equal.items():
-        assert column in ("task_id", "type", "reason", "lane"), column
-        if value:
-            wheres.append(f"letters.{column} = ?")
-            values.append(value)
-    if not every:
-        wheres.append(f"(dealt IS NULL OR dealt NOT IN ({_DEALT}))")
-    if cursor:
-        wheres.append("(died_ms, partition, at) < (?, ?, ?)")
-        values += _read_cursor(cursor, 3)
-    found = database.execute(
-        "SELECT ? || '/' || partition || '/' || at AS letter, task_id, type, lane, reason, error_type, error_message,"
-        " attempt, replays, enqueued_ms, died_ms, trace_id, (SELECT action FROM audit WHERE audit.letter ="
-        f" ? || '/' || letters.partition || '/' || letters.at AND action IN ({_DEALT}) ORDER BY audit.at DESC LIMIT 1)"
-        f" AS dealt, partition, at FROM letters WHERE {' AND '.join(wheres)}"
-        " ORDER BY died_ms DESC, partition DESC, at DESC LIMIT ?",
-        (dlq, dlq, *values, limit + 1),
-    ).fetchall()
-    names = LetterItem.__struct_fields__
-    items = tuple(
-        LetterItem(**{**dict(zip(names, columns, strict=False)), "dealt": columns[12] or ""})
-        for columns in found[:limit]
-    )
-    last = found[limit - 1] if len(found) > limit else None
-    return items, _cursor(last[10], last[13], last[14]) if last else ""
-
-
 def audit(
     database: sqlite3.Connection, *, limit: int, cursor: str = "", task_id: str = "", letter: str = ""
 ) -> tuple[tuple[AuditRecord, ...], str]:
@@ -207,14 +136,14 @@ def audit(
             values.append(value)
     if cursor:
         wheres.append("(partition, at) < (?, ?)")
-        values += _read_cursor(cursor, 2)
+        values += read_cursor(cursor, 2)
     found = database.execute(
         f"SELECT record, partition, at FROM audit WHERE {' AND '.join(wheres)}"
         " ORDER BY partition DESC, at DESC LIMIT ?",
         (*values, limit + 1),
     ).fetchall()
     records = tuple(record for value, _, _ in found[:limit] if (record := decode_audit(value)) is not None)
-    return records, _cursor(*found[limit - 1][1:]) if len(found) > limit else ""
+    return records, cursor_of(*found[limit - 1][1:]) if len(found) > limit else ""
 
 
 def minutes(database: sqlite3.Connection, since_ms: int, until_ms: int) -> tuple[MinuteItem, ...]:
@@ -235,17 +164,3 @@ def minutes(database: sqlite3.Connection, since_ms: int, until_ms: int) -> tuple
 def matching(text: str) -> str:
     """An FTS5 query for all words of a text, each whole or its beginning; one that nothing fits if it has none."""
     return " AND ".join(f'"{word}"*' for word in _WORD.findall(text)) or _NO_WORD
-
-
-def _cursor(*key: int) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode().rstrip("=")
-
-
-def _read_cursor(text: str, length: int) -> list[int]:
-    try:
-        key = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=list[int])
-    except (ValueError, binascii.Error, msgspec.DecodeError) as error:
-        raise CursorInvalid from error
-    if len(key) != length or any(abs(part) >= 2**63 for part in key):
-        raise CursorInvalid
-    return key

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 APPLICATION_ID: Final = 0x6661_6972
 """`fair`, in the header of the file: whatever has another one is not ours, and is never overwritten."""
@@ -55,9 +55,10 @@ TABLES: Final = (
         partition INTEGER NOT NULL, at INTEGER NOT NULL, task_id TEXT NOT NULL, type TEXT NOT NULL,
         lane TEXT NOT NULL, reason TEXT NOT NULL, error_type TEXT NOT NULL, error_message TEXT NOT NULL,
         attempt INTEGER NOT NULL, replays INTEGER NOT NULL, enqueued_ms INTEGER NOT NULL, died_ms INTEGER NOT NULL,
-        trace_id TEXT NOT NULL, PRIMARY KEY(partition, at)) WITHOUT ROWID""",
+        trace_id TEXT NOT NULL, group_id TEXT NOT NULL, PRIMARY KEY(partition, at)) WITHOUT ROWID""",
     "CREATE INDEX letters_by_time ON letters(died_ms)",
     "CREATE INDEX letters_by_task ON letters(task_id)",
+    "CREATE INDEX letters_by_group ON letters(group_id, died_ms, replays)",
     """CREATE TABLE audit(
         partition INTEGER NOT NULL, at INTEGER NOT NULL, at_ms INTEGER NOT NULL, who TEXT NOT NULL,
         action TEXT NOT NULL, letter TEXT NOT NULL, task_id TEXT NOT NULL, record BLOB NOT NULL,

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from fairlane.monitor.letter import Letter
+from fairlane.monitor.letter_groups import group_of
 from fairlane.monitor.store.batch import Batch
 from fairlane.monitor.store.facts import MAX_TEXT
 from fairlane.monitor.store.task_row import Summary, TaskRow, Told, Waiting, merge
@@ -189,14 +190,14 @@ def _write_attempts(database: sqlite3.Connection, batch: Batch) -> None:
 
 def _write_letters(database: sqlite3.Connection, letters: Iterable[Letter]) -> None:
     database.executemany(
-        "INSERT OR IGNORE INTO letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 letter.record.partition,
                 letter.record.offset,
                 letter.task_id[:MAX_TEXT],
                 letter.type[:MAX_TEXT],
-                letter.lane[:MAX_TEXT],
+                (letter.lane or (letter.original.topic if letter.original else ""))[:MAX_TEXT],
                 letter.reason[:MAX_TEXT],
                 letter.error_type[:MAX_TEXT],
                 letter.error_message[:MAX_TEXT],
@@ -205,6 +206,7 @@ def _write_letters(database: sqlite3.Connection, letters: Iterable[Letter]) -> N
                 min(letter.enqueued_ms, _MAX_INTEGER),
                 min(letter.died_ms, _MAX_INTEGER),
                 letter.trace_id,
+                group_of(letter),
             )
             for letter in letters
         ],

@@ -10,16 +10,21 @@ $("#theme").addEventListener("click", () => {
   draw();
 });
 
-// At most once a second, and always once after the last change; a list that somebody is in stands still until then.
-let waits = 0, shown = 0;
-function changed() {
-  waits ||= setTimeout(() => {
-    waits = 0;
-    shown = Date.now();
-    if (document.activeElement?.closest("#now")) { changed(); return; }
-    document.body.dispatchEvent(new CustomEvent("fairlane"));
-  }, Math.max(50, shown + 900 - Date.now()));
+// Parts of a page follow events on its body: at most one in so many ms, and always one after the last change.
+function announcer(name, everyMs, still = () => false) {
+  let waits = 0, sent = 0;
+  return function announce() {
+    waits ||= setTimeout(() => {
+      waits = 0;
+      sent = Date.now();
+      if (still()) announce();
+      else document.body.dispatchEvent(new CustomEvent(name));
+    }, Math.max(20, sent + everyMs - Date.now()));
+  };
 }
+// A list that somebody is in stands still until they have left it.
+const changed = announcer("fairlane", 900, () => document.activeElement?.closest("#now, [data-still]"));
+const jobsChanged = announcer("fairlane-jobs", 250);
 
 // One stream a page; a hidden page needs none.
 const live = $("#live");
@@ -27,10 +32,29 @@ let stream = null;
 function listen() {
   if (!live || stream || document.hidden) return;
   stream = new EventSource("/api/v1/live");
-  stream.onopen = () => { live.textContent = "live"; live.className = "live on"; };
-  stream.onerror = () => { live.textContent = "offline"; live.className = "live off"; };
+  stream.onopen = () => { live.textContent = "live"; live.className = "live on"; changed(); jobsChanged(); };
+  stream.onerror = () => {
+    live.textContent = "offline";
+    live.className = "live off";
+    // A refusal ends it; whatever else it tries again by itself.
+    if (stream?.readyState === EventSource.CLOSED) { stream = null; setTimeout(listen, 5000); }
+  };
   stream.addEventListener("stats", changed);
   stream.addEventListener("tasks", changed);
+  stream.addEventListener("jobs", jobsChanged);
+}
+
+// A part that could not be had says so, unless it is one that moves: that one stays as it was, and the page is offline.
+for (const name of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) {
+  document.addEventListener(name, (event) => {
+    const target = event.detail.target, status = event.detail.xhr?.status;
+    if (!target || target.id === "now" || target.id === "jobs") return;
+    const problem = document.createElement("p");
+    problem.className = "problem";
+    problem.setAttribute("role", "alert");
+    problem.textContent = status ? `The monitor refused this (${status}).` : "The monitor does not answer: reload the page to try again.";
+    target.replaceChildren(problem);
+  });
 }
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) { stream?.close(); stream = null; } else listen();
@@ -45,6 +69,7 @@ async function fetchMinutes() {
   if (!answer.ok) return;
   minutes = (await answer.json()).minutes;
   draw();
+  for (const box of document.querySelectorAll("[data-chart]")) box.dataset.drawn = "yes";
 }
 function series() {
   const now = Math.floor(Date.now() / 60000), times = [], at = new Map();
@@ -63,7 +88,7 @@ function series() {
 }
 function draw() {
   const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(name).trim();
-  const data = series(), axis = { stroke: colour("--dim"), grid: { stroke: colour("--line") }, ticks: { stroke: colour("--line") } };
+  const data = series(), axis = { stroke: colour("--dim"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
   const line = (label, name) => ({ label, stroke: colour(name), width: 2, points: { size: 5 } });
   const kinds = {
     ended: [line("completed", "--good"), line("failed", "--bad"), line("retried", "--warn")],
@@ -85,7 +110,11 @@ const pages = {};
 for (const link of document.querySelectorAll("[data-go]")) pages[link.dataset.go] = link;
 let going = false;
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) return;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) {
+    if (event.key === "Escape") event.target.blur();
+    return;
+  }
   if (going) { going = false; pages[event.key]?.click(); return; }
   const rows = [...document.querySelectorAll("table.rows tbody tr a")];
   if (event.key === "g") going = true;
@@ -94,6 +123,7 @@ document.addEventListener("keydown", (event) => {
   else if ((event.key === "j" || event.key === "k") && rows.length) {
     const now = rows.indexOf(document.activeElement), step = event.key === "j" ? 1 : -1;
     rows[Math.min(rows.length - 1, Math.max(0, now + step))].focus();
+    event.preventDefault();
   }
 });
 $("#keys")?.addEventListener("click", () => $("#help").showModal());
