@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from fairlane.testing import Faults, MemoryBroker
 from fairlane.testing.memory.failures import retriable
@@ -40,6 +40,31 @@ def test_retention_deletes_from_the_beginning_what_is_too_old() -> None:
     assert [each.offset for each in broker.records("t")] == [2]
     consumer = broker.consumer({"group.id": "g"})
     assert consumer.get_watermark_offsets(TopicPartition("t", 0)) == (2, 3)
+
+
+class Closed(Faults):
+    """A topic that takes no record."""
+
+    def refuses(self, topic: str, client: object) -> KafkaError | None:
+        return KafkaError(KafkaError._MSG_TIMED_OUT) if topic == "closed" else None
+
+
+def test_a_record_that_is_refused_is_told_and_takes_its_transaction_with_it() -> None:
+    broker = MemoryBroker(faults=Closed())
+    broker.create_topic("t")
+    broker.create_topic("closed")
+    told: list[KafkaError | None] = []
+    producer = broker.producer({"transactional.id": "a"})
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.produce("t", b"x")
+    producer.produce("closed", b"y", on_delivery=lambda error, _: told.append(error))
+    with pytest.raises(KafkaException) as caught:
+        producer.commit_transaction()
+    assert caught.value.args[0].txn_requires_abort()
+    producer.abort_transaction()
+    assert [error.code() for error in told if error is not None] == [KafkaError._MSG_TIMED_OUT]
+    assert not [*broker.records("t"), *broker.records("closed")]
 
 
 class LostAnswers(Faults):

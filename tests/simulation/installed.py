@@ -55,6 +55,7 @@ def installed(
         (transaction, "Producer", client(broker.producer)),
         (transaction, "BoundedCaller", DirectCaller),
         (transaction, "ctypes", _NoCtypes),
+        (transaction, "missing_topics", lambda *_: frozenset()),
         (flow, "MAX_UNFINISHED", unfinished),
         (flow, "MAX_SPAN", span),
     ]

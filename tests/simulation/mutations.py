@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from random import Random
 from typing import Any
 from unittest.mock import patch
@@ -24,6 +25,7 @@ from fairlane.consumer.settlement import Settling
 from fairlane.consumer.suspects import SuspectGate
 from fairlane.consumer.tracker import PartitionTracker
 from fairlane.consumer.transaction import TransactionalProducer
+from fairlane.topics.offset_map import NO_LOSSES, OffsetMap
 from simulation.network import Weather
 from simulation.run import Result, Run
 from simulation.scenario import draw
@@ -72,6 +74,15 @@ def _highest_finished() -> Sequence[Change]:
         return found
 
     return [(PartitionTracker, "watermark", property(watermark))]
+
+
+def _highest_is_settled() -> Sequence[Change]:
+    def snapshot(self: Any, clean: bool, losses: Mapping[int, int] = NO_LOSSES) -> OffsetMap:
+        made = of_all(self, clean, losses)
+        return replace(made, unfinished=tuple(takewhile(made.highest_finished.__gt__, made.unfinished)))
+
+    of_all = PartitionTracker.snapshot
+    return [(PartitionTracker, "snapshot", snapshot)]
 
 
 def _no_hop() -> Sequence[Change]:
@@ -177,6 +188,31 @@ STORMY = Weather(errors=0.03, lost=0.01, fatal=0.01, gone=0.005)
 
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation("the highest finished offset is committed", ("none lost",), _highest_finished),
+    Mutation(
+        "the highest offset of a map that was restored counts as finished",
+        ("none lost",),
+        _highest_is_settled,
+        # What is stuck is settled in halves if it is many; and who does so is killed before the other half is through.
+        {
+            "refusing_s": 12.0,
+            "every_s": 0.25,
+            "partitions": 1,
+            "workers": 2,
+            "concurrency": 50,
+            "tasks": 300,
+            "send_s": 15.0,
+            "storm_s": 20.0,
+            "buffer_records": 500,
+            "limit": None,
+            "batch": None,
+            "unfinished": 20,
+            "span": 60,
+            "poison": 0.0,
+            "slow_s": 0.0,
+            "is_static": False,
+            "weather": Weather(crashes=0.002),
+        },
+    ),
     Mutation("a retry is settled without its record", ("none lost",), _no_hop),
     Mutation("the first offset of a transaction is left out", ("one place",), _no_offsets),
     Mutation("the map of the last owner is ignored", ("one outcome", "one place"), _no_map, {"every_s": 0.5}),

@@ -19,6 +19,10 @@ from simulation.world import Process, ProcessKilled, World
 
 TRANSACTIONAL = ("send_offsets_to_transaction", "commit_transaction", "abort_transaction", "init_transactions")
 ASKS = ("committed", "offsets_for_times")
+LATE_S = 0.3
+"""After so long at most a record that is not taken is given up: less than a worker waits, since a world is short."""
+REFUSALS = (KafkaError._MSG_TIMED_OUT, KafkaError._MSG_TIMED_OUT, KafkaError.TOPIC_AUTHORIZATION_FAILED)
+"""How a topic refuses: by saying nothing, so that nobody knows which outcome it was, or by naming the right."""
 
 
 class SimClock:
@@ -84,6 +88,10 @@ class Network(Faults):
         self.processes: dict[int, Process] = {}
         """Of each client, by its id."""
         self.crashed: list[Process] = []
+        self.closed: dict[str, int] = {}
+        """Topics that take no record, and the code of the error that tells of it."""
+        self._waits: set[int] = set()
+        """Clients that wait for what such a topic does not take, by their ids."""
         self.faults = 0
 
     def before(self, call: str, client: object) -> None:
@@ -96,6 +104,10 @@ class Network(Faults):
         if call == "produce":
             self._crash(weather.crashes / 8)
             return
+        if call == "flush" and id(client) in self._waits:
+            # librdkafka sends it again and again until its time is up.
+            self._waits.discard(id(client))
+            self._world.sleep(rng.uniform(0.0, LATE_S))
         if call not in TRANSACTIONAL and call not in ASKS:
             return
         self._world.sleep(rng.expovariate(1 / weather.latency_s) + self._slowness(call, process))
@@ -127,6 +139,14 @@ class Network(Faults):
         if call != "init_transactions" and rng.random() < weather.gone:
             self.faults += 1
             raise CallLost("the network has it")
+
+    def refuses(self, topic: str, client: object) -> KafkaError | None:
+        code = self.closed.get(topic)
+        if code is None or self._world.process is self._world.outside:
+            return None
+        if code == KafkaError._MSG_TIMED_OUT:
+            self._waits.add(id(client))
+        return KafkaError(code)
 
     def silent_since(self, client: object) -> float | None:
         process = self.processes.get(id(client))

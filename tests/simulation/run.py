@@ -14,8 +14,8 @@ import msgspec
 from fairlane.testing.memory import MemoryBroker
 from simulation.accounts import Accounts
 from simulation.installed import Log, installed
-from simulation.network import Network, SimClock, Weather
-from simulation.scenario import LOST_MAX, NAMES, Scenario, draw
+from simulation.network import REFUSALS, Network, SimClock, Weather
+from simulation.scenario import LOST_MAX, NAMES, RECORD_MAX_BYTES, Scenario, draw
 from simulation.sending import Sending
 from simulation.worker import SimWorker
 from simulation.world import Process, World
@@ -81,7 +81,8 @@ class Run:
         for topic in self._read:
             self._broker.create_topic(topic, self._scenario.partitions, {"message.timestamp.type": "LogAppendTime"})
         for topic in (NAMES.status, NAMES.dlq, NAMES.replies):
-            self._broker.create_topic(topic, 2)
+            limit = {"max.message.bytes": str(RECORD_MAX_BYTES)} if topic == NAMES.status else {}
+            self._broker.create_topic(topic, 2, limit)
         world, chosen = self._world, self._scenario
         with installed(
             world, self._broker, self._network, unfinished=chosen.unfinished, span=chosen.span, log=self._log
@@ -138,6 +139,7 @@ class Run:
             self._fault()
         self._network.weather = Weather(latency_s=0.002)
         self._network.slow.clear()
+        self._network.closed.clear()
         for worker in self._living:
             world.thaw(worker.process)
         self._calm()
@@ -145,7 +147,7 @@ class Run:
     def _fault(self) -> None:
         world, rng = self._world, self._rng
         standing = [each for each in self._living if not each.process.frozen and not each.leaving]
-        choice = rng.choice(("kill", "stop", "leave", "join", "nothing", "slow"))
+        choice = rng.choice(("kill", "stop", "leave", "join", "nothing", "slow", "refuse"))
         match choice:
             case "kill" if standing:
                 world.kill(rng.choice(standing).process)
@@ -160,11 +162,25 @@ class Run:
                 self._start(f"x{self._starts}")
             case "slow" if standing and self._scenario.slow_s:
                 self._network.slow[rng.choice(standing).process] = self._scenario.slow_s
+            case "refuse" if self._scenario.refusing_s:
+                self._close(rng.choice((NAMES.dlq, NAMES.dlq, NAMES.dlq, NAMES.status)))
             case _:
                 return
         self._network.faults += 1
         if self._log is not None:
             self._log(f"{world.now:9.3f} storm    {choice}")
+
+    def _close(self, topic: str) -> None:
+        """It takes no record for a while."""
+        world, rng = self._world, self._rng
+        self._network.closed[topic] = rng.choice(REFUSALS)
+        seconds = rng.uniform(0.3, 1.0) * self._scenario.refusing_s
+
+        def opens() -> None:
+            world.sleep(seconds)
+            self._network.closed.pop(topic, None)
+
+        world.spawn(opens)
 
     def _back(self, process: Process, seconds: float) -> None:
         self._world.sleep(seconds)

@@ -16,6 +16,8 @@ from simulation.network import Weather
 
 NAMES = QueueNames("sim")
 LOST_MAX = 3
+RECORD_MAX_BYTES = 20_000
+"""What the topic of statuses takes."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Scenario:
         span: over which span it holds any number.
         batch: how tasks of one type are gathered; None runs each by itself.
         head_records: how many finished records a task holds back before it is moved aside.
+        huge: the share of tasks whose result is larger than its topic takes.
+        refusing_s: for how long topics take no record at a time; 0 lets them take all.
     """
 
     lanes: tuple[Lane, ...]
@@ -70,6 +74,8 @@ class Scenario:
     head_of_line: HeadOfLine
     head_records: int
     retry: RetryPolicy
+    huge: float
+    refusing_s: float
 
 
 def draw(rng: Random) -> Scenario:
@@ -117,4 +123,6 @@ def draw(rng: Random) -> Scenario:
         head_of_line=rng.choice(("move", "move", "show")),
         head_records=rng.choice((3, 9)),
         retry=RetryPolicy(max_attempts=rng.choice((1, 3, 5)), base_s=rng.choice((0.2, 1.0, 6.0)), max_s=20.0),
+        huge=rng.choice((0.0, 0.0, 0.05)),
+        refusing_s=rng.choice((0.0, 0.0, 4.0, 12.0)),
     )

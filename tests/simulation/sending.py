@@ -74,6 +74,7 @@ class Sending:
             "ms": int(rng.uniform(0, longest_s) * 1000),
             "fails": rng.choice((1, 2, 9)) if rng.random() < 0.15 else 0,
             "kind": kind,
+            "huge": rng.random() < chosen.huge,
         }
         payload = msgspec.json.encode(plan)
         is_delayed = rng.random() < chosen.delayed

@@ -26,12 +26,13 @@ from fairlane.topics.connection import Connection
 from fairlane.topics.payload import Signature
 from simulation.accounts import Accounts
 from simulation.lanes import Lanes
-from simulation.scenario import LOST_MAX, NAMES, Scenario
+from simulation.scenario import LOST_MAX, NAMES, RECORD_MAX_BYTES, Scenario
 from simulation.stdlib import Event
 from simulation.world import Process, ProcessKilled, World
 
 BATCHED = "few"
 """The type of which only some run at once, or many together."""
+HUGE = b'"' + b"x" * RECORD_MAX_BYTES + b'"'
 SETTLE_S = 20.0
 HOMING_S = 2.0
 HEADS_S = 0.25
@@ -45,11 +46,13 @@ class Plan(msgspec.Struct):
         ms: how long it runs.
         fails: how many attempts fail.
         kind: `work`, `reject`, or `poison` which kills its worker.
+        huge: whether its result is larger than its topic takes.
     """
 
     ms: int = 0
     fails: int = 0
     kind: str = "work"
+    huge: bool = False
 
 
 class Running(NamedTuple):
@@ -212,7 +215,7 @@ class SimWorker:
         if plan.kind == "reject":
             error = Reject("no")
         if error is None:
-            return Completed(delivery, started_ms, now_ms, b"null")
+            return Completed(delivery, started_ms, now_ms, HUGE if plan.huge else b"null")
         return failed(
             delivery, self._scenario.retry, error, started_ms=started_ms, now_ms=now_ms, unit=world.rng.random()
         )

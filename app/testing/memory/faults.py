@@ -5,6 +5,8 @@ Invariant: a fault comes before a call has its effect or after it, never in betw
 
 from __future__ import annotations
 
+from confluent_kafka import KafkaError
+
 
 class Faults:
     """Nothing goes wrong; override a method to let it.
@@ -27,6 +29,15 @@ class Faults:
 
     def after(self, call: str, client: object) -> None:
         """Called when a call had its effect; what it raises is raised by the call: its answer was lost."""
+
+    def refuses(self, topic: str, client: object) -> KafkaError | None:
+        """Called for each record that reaches its topic: what its delivery report says; None lets it be written.
+
+        Args:
+            topic: where it was sent.
+            client: the producer.
+        """
+        return None
 
     def silent_since(self, client: object) -> float | None:
         """Since when a client is not heard of any more (it was killed, stopped or cut off), on the broker's clock;

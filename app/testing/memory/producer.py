@@ -114,6 +114,9 @@ class MemoryProducer:
             if self._skipped:
                 self._skipped = False
                 raise failure(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "skipped sequence numbers")
+            refusal = broker.faults.refuses(record.topic, self)
+            if refusal is not None:
+                raise KafkaException(refusal)
             stored = broker.write(*place, record.key, record.value, record.headers, record.timestamp_ms, writer)
         except KafkaException as refused:
             error = refused.args[0]
