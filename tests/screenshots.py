@@ -112,7 +112,7 @@ def pages(dlq: str) -> dict[str, str]:
     return {
         "overview": "", "tasks": "tasks", "task": "task?id=order-6000",
         "retries": "retries", "dlq": "dlq", "letter": f"dlq/letter?at={dlq}/0/0", "workers": "workers",
-        "topics": "topics", "empty": "tasks?error=nothing", "failure": "task?id=none",
+        "topics": "topics", "failure": "task?id=none",
     }  # fmt: skip
 
 
