@@ -10,11 +10,16 @@ import os
 import uuid
 from collections.abc import Iterator
 
+import properties
 import pytest
 from kafka_container import kafka_container
 from secured_kafka import SecuredKafka, secured_kafka
 
 from fairlane.kafka import EmbeddedKafka
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    properties.load_profile(seeded=config.getoption("--hypothesis-seed") is not None)
 
 
 @pytest.fixture(scope="session")

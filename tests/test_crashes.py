@@ -7,7 +7,6 @@ topic, by the origin that each event names.
 from __future__ import annotations
 
 import logging
-import os
 import random
 import signal
 from collections import Counter
@@ -16,13 +15,14 @@ from pathlib import Path
 
 import pytest
 from live_queue import wait_until
+from properties import seed_of_dice
 from worker_processes import worker_processes
 from working_queue import WorkingQueue, working_queue
 
 from fairlane.topics.admin import TopicAdmin
 from fairlane.topics.topology import Topology
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.kafka
 
 APP = """
 import asyncio, ctypes, os, time
@@ -57,7 +57,7 @@ def kill(number: int) -> None:
 
 @app.task()
 async def long(number: int) -> int:
-    await asyncio.sleep(60)
+    await asyncio.sleep(600)
     return number
 """
 
@@ -80,30 +80,27 @@ def assert_one_outcome_each(queue: WorkingQueue, count: int) -> None:
     assert Counter(len(found) for found in ended.values()) == {1: count}
 
 
-@pytest.mark.timeout(420)
-@pytest.mark.parametrize("slow_settler_s", ["0", "0.4"])
-def test_kill_9_joining_and_leaving_lose_and_double_nothing(
-    queue: WorkingQueue, tmp_path: Path, slow_settler_s: str
-) -> None:
+@pytest.mark.parametrize("slow_settler_s", ["0", "0.15"])
+def test_kill_9_joining_and_leaving_lose_and_double_nothing(kafka: str, tmp_path: Path, slow_settler_s: str) -> None:
     env = {"SLOW_SETTLER_S": slow_settler_s}
-    send_work(queue, 10_000)
-    with worker_processes(queue, APP, tmp_path) as workers:
+    # What two deaths may have had, 16 tasks of each partition, runs alone, one in each commit: hence few partitions.
+    with working_queue(kafka, partitions=2) as queue, worker_processes(queue, APP, tmp_path) as workers:
+        send_work(queue, 6_000)
         workers.start("a", env=env)
         workers.start("b", env=env)
-        queue.wait_ended(1_500)
+        queue.wait_ended(900)
         workers.signal("a", signal.SIGKILL)
         workers.start("c", env=env)
-        queue.wait_ended(4_500)
+        queue.wait_ended(2_700)
         workers.signal("c", signal.SIGTERM)
         workers.start("d", env=env)
-        queue.wait_ended(7_000)
+        queue.wait_ended(4_200)
         workers.signal("b", signal.SIGKILL)
         workers.start("e", env=env)
-        # What two deaths may have had, 16 tasks of each partition, runs alone: a slow settler ends 2 or 3 a second.
-        queue.wait_ended(10_000, timeout_s=260)
+        queue.wait_ended(6_000, timeout_s=240)
         wait_until(lambda: not queue.lag(), "lag 0")
         assert set(workers.stop_all().values()) == {0}
-    assert_one_outcome_each(queue, 10_000)
+        assert_one_outcome_each(queue, 6_000)
 
 
 def test_a_frozen_worker_that_comes_back_settles_nothing_that_others_own(queue: WorkingQueue, tmp_path: Path) -> None:
@@ -115,7 +112,7 @@ def test_a_frozen_worker_that_comes_back_settles_nothing_that_others_own(queue: 
         workers.signal("a", signal.SIGSTOP)
         queue.wait_ended(3_000)
         # Its session has ended by now or ends soon; it wakes among outcomes that were about to be settled.
-        wait_until(lambda: len(queue.terminal()) > 5_000 or not workers.runs("b"), "b goes on alone", timeout_s=60)
+        wait_until(lambda: len(queue.terminal()) > 5_000 or not workers.runs("b"), "b goes on alone")
         workers.signal("a", signal.SIGCONT)
         queue.wait_ended(6_000)
         wait_until(lambda: not queue.lag(), "lag 0")
@@ -136,7 +133,6 @@ def test_a_task_that_kills_its_worker_is_dead_after_three_and_takes_no_other_tas
             wait_until(
                 lambda name=f"w{life}": not workers.runs(name) or queue.events(killer.id),  # type: ignore[misc]
                 "the worker is killed or the killer is dead",
-                timeout_s=30,
             )
             if queue.events(killer.id):
                 break
@@ -177,12 +173,12 @@ def test_a_second_signal_ends_at_once_and_loses_nothing(queue: WorkingQueue, tmp
         return number
 
     with worker_processes(queue, APP, tmp_path) as workers:
-        workers.start("a", "--grace", "60")
+        workers.start("a", "--grace", "600")
         wait_until(lambda: queue.running(task.id), "it runs")
         workers.signal("a", signal.SIGTERM)
         wait_until(lambda: "ending" in workers.log("a"), "it drains")
         workers.signal("a", signal.SIGTERM)
-        assert workers.wait("a", 5) == 128 + signal.SIGTERM
+        assert workers.wait("a") == 128 + signal.SIGTERM
     with queue.worker(long):
         event = queue.wait_event(task, "completed")
     assert event.attempt == 1
@@ -212,15 +208,16 @@ def test_partitions_that_are_added_while_workers_run_are_worked_on(queue: Workin
         queue.wait_ended(500)
         send_work(queue, 500, first=1_000)
         queue.wait_ended(1_000)
-        wait_until(lambda: not queue.lag(), "lag 0, new partitions too", timeout_s=40)
+        wait_until(lambda: not queue.lag(), "lag 0, new partitions too")
         assert set(workers.stop_all().values()) == {0}
     assert_one_outcome_each(queue, 1_000)
 
 
+@pytest.mark.fuzz
 def test_a_storm_of_starts_and_kills_ends_with_one_outcome_each(
     queue: WorkingQueue, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    seed = int(os.environ.get("FAIRLANE_SEED", random.randrange(1_000_000)))
+    seed = seed_of_dice()
     record_property("seed", seed)
     logging.getLogger("test").info("FAIRLANE_SEED=%d", seed)
     dice = random.Random(seed)
@@ -235,6 +232,6 @@ def test_a_storm_of_starts_and_kills_ends_with_one_outcome_each(
             workers.signal(victim, dice.choice([signal.SIGKILL, signal.SIGTERM]))
             names.append(f"s{len(names)}")
             workers.start(names[-1])
-        queue.wait_ended(5_000, timeout_s=90)
+        queue.wait_ended(5_000)
         wait_until(lambda: not queue.lag(), "lag 0")
     assert_one_outcome_each(queue, 5_000)

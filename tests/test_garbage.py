@@ -3,13 +3,12 @@
 What does this test do? It writes random records to all lanes of a queue on a real Kafka, with good tasks among them,
 and lets one worker work them off. It counts in Kafka: each record has one letter with its key, its value and its
 reason, and nothing stood still meanwhile. FAIRLANE_GARBAGE=100000 (`make fuzz`) is how many;
-FAIRLANE_SEED plays one run again.
+FAIRLANE_SEED is what they are drawn by.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import sys
 import time
 from collections import Counter
@@ -18,16 +17,17 @@ from collections.abc import Callable
 import pytest
 from garbage import Garbage
 from live_queue import headers_of, records, wait_until
+from properties import seed_of_dice
 from working_queue import working_queue
 
 from fairlane.topics.names import LEVELS
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kafka, pytest.mark.fuzz, pytest.mark.timeout(600)]
 
 COUNT = int(os.environ.get("FAIRLANE_GARBAGE", "5000"))
 GOOD_EVERY = 50
-STALL_S = 15.0
-"""Nothing that ends for so long is a stall; a commit takes a hundredth of a second."""
+STALL_S = 60.0
+"""Nothing that ends for so long is a stall, on a busy machine too; a commit takes a hundredth of a second."""
 
 
 async def add(a: int) -> int:
@@ -37,7 +37,7 @@ async def add(a: int) -> int:
 def test_random_records_are_letters_with_their_reasons_and_the_good_tasks_among_them_complete(
     kafka: str, record_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seed = int(os.environ.get("FAIRLANE_SEED", random.randrange(1_000_000)))
+    seed = seed_of_dice()
     sys.stdout.write(f"FAIRLANE_SEED={seed}\n")
     with working_queue(kafka) as queue:
         garbage = Garbage(seed, queue.names)

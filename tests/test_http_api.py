@@ -19,6 +19,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from live_queue import wait_until
+from properties import thorough
 from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
@@ -316,6 +317,7 @@ def test_a_queue_without_an_audit_is_not_acted_on(written: WrittenQueue, tmp_pat
             assert f"fairlane topics create --queue {written.names.queue}" in answer.text
 
 
+@pytest.mark.fuzz
 def test_what_it_serves_is_what_it_describes(served: ServedQueue) -> None:
     """Schemathesis draws requests from the description, good and bad, and compares the answers with it."""
     schema = schemathesis.openapi.from_asgi(f"{API}/openapi.json", served.app)
@@ -328,7 +330,7 @@ def test_what_it_serves_is_what_it_describes(served: ServedQueue) -> None:
         operation = found.ok()
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
 
-            @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+            @settings(thorough(8), suppress_health_check=list(HealthCheck))
             @given(case=operation.as_strategy(generation_mode=mode))
             def holds(case: Any) -> None:
                 case.call_and_validate(
@@ -349,7 +351,7 @@ def test_the_command_serves_until_it_is_told_to_end(written: WrittenQueue, tmp_p
     written.enqueue(written.task("t"))
     url = f"kafka://{written.connection.bootstrap}/{written.names.queue}"
     command = [sys.executable, "-m", "fairlane", "monitor", "serve", "--queue-url", url, "--store", f"{tmp_path}/s.db"]
-    refused = subprocess.run([*command, "--host", "0.0.0.0"], capture_output=True, text=True, timeout=60)
+    refused = subprocess.run([*command, "--host", "0.0.0.0"], capture_output=True, text=True, timeout=200)
     assert (refused.returncode, "FAIRLANE_MONITOR_TOKENS" in refused.stderr) == (2, True)
     process = subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -361,7 +363,7 @@ def test_the_command_serves_until_it_is_told_to_end(written: WrittenQueue, tmp_p
             with client.stream("GET", "/live") as answer:
                 assert next(answer.iter_lines()) == "event: stats"
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(20) == 0
+                assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait(10)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 from otlp_receiver import otlp_receiver
+from properties import thorough
 from span_recorder import Recorder
 
 from fairlane.topics import otel_environment, otlp_exporter, tracing_setup
@@ -71,7 +72,7 @@ def said(encoder: Encoder, spans: Sequence[ReadableSpan]) -> ExportTraceServiceR
     return in_order(ExportTraceServiceRequest.FromString(encoder.encode(spans)))
 
 
-@settings(max_examples=60, deadline=None)
+@thorough(60)
 @given(st.lists(st.lists(SPANS, max_size=4), max_size=3))
 def test_any_spans_are_said_as_the_official_encoder_says_them(batches: list[list[ReadableSpan]]) -> None:
     encoder = Encoder()

@@ -6,9 +6,9 @@ import tracemalloc
 from concurrent.futures import Future
 
 import msgspec
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from properties import thorough
 
 from fairlane.producer.watch import Waiter, Watch
 from fairlane.topics import events
@@ -99,7 +99,7 @@ class Followed(RuleBasedStateMachine):
                 assert waiter.future.done()
 
 
-Followed.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Followed.TestCase.settings = thorough(150, steps=40)
 TestFollowed = Followed.TestCase
 
 
