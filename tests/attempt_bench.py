@@ -49,7 +49,7 @@ class Bench:
         """The outcome of an attempt that nobody disturbs."""
 
         async def main() -> Outcome:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 return await self._start(read or delivery(**task)).outcome
 
         return asyncio.run(self._closing(main()))
@@ -62,7 +62,7 @@ class Bench:
             assert await asyncio.to_thread(begun.wait, 10)
             self.attempts.leaving = leaving
             started.cancel()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 return await started.outcome
 
         return asyncio.run(self._closing(main()))

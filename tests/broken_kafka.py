@@ -56,4 +56,4 @@ def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def wait_complaint(caplog: pytest.LogCaptureFixture, says: str) -> None:
-    wait_until(lambda: any(says in each for each in complaints(caplog)), says, timeout_s=60)
+    wait_until(lambda: any(says in each for each in complaints(caplog)), says)

@@ -35,10 +35,10 @@ def denied(bootstrap: str, resource: Any, name: str, operation: str) -> Iterator
     rest = AclBinding(*place, AclOperation.ALL, AclPermissionType.ALLOW)
     no = AclBinding(*place, AclOperation[operation], AclPermissionType.DENY)
     for done in admin.create_acls([rest, no]).values():
-        done.result(20)
+        done.result(60)
     try:
         yield
     finally:
         gone = AclBindingFilter(*place, AclOperation.ANY, AclPermissionType.ANY)
         for removed in admin.delete_acls([gone]).values():
-            removed.result(20)
+            removed.result(60)

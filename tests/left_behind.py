@@ -9,7 +9,7 @@ import os
 import uuid
 from pathlib import Path
 
-from waiting import wait_until
+from waiting import WAIT_S, wait_until
 
 _NAME = "LEFT_BEHIND_MARK"
 
@@ -40,6 +40,6 @@ class Mark:
                 found[int(directory.name)] = command.replace(b"\0", b" ").decode(errors="replace")
         return found
 
-    def wait_until_none(self, timeout_s: float = 10.0) -> None:
+    def wait_until_none(self, timeout_s: float = WAIT_S) -> None:
         """Returns once none is left; fails with their command lines."""
         wait_until(lambda: not self.processes(), f"none of {list(self.processes().values())} to run", timeout_s)

@@ -90,7 +90,7 @@ def _write(part: _Records, settler: Producer, client: Producer, consumer: Consum
 
     def reaches(offset: int) -> None:
         # A transaction is over before its markers are written.
-        wait_until(lambda: consumer.get_watermark_offsets(place, timeout=10)[1] == offset, f"{place} ends at {offset}")
+        wait_until(lambda: consumer.get_watermark_offsets(place, timeout=60)[1] == offset, f"{place} ends at {offset}")
 
     for number, run in enumerate(runs):
         end = run[-1]["offset"] + 1

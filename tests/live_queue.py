@@ -10,6 +10,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 from msgspec.structs import replace
+from waiting import WAIT_S
 
 from fairlane.producer import Parcel, from_json
 from fairlane.topics.admin import TopicAdmin
@@ -32,7 +33,7 @@ def live_queue(bootstrap: str, *, partitions: int = 3) -> Iterator[QueueNames]:
         admin.delete(names)
 
 
-def wait_until(condition: Callable[[], object], what: str, *, timeout_s: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, *, timeout_s: float = WAIT_S) -> None:
     """Wait for a condition, or fail and say which."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -40,7 +41,7 @@ def wait_until(condition: Callable[[], object], what: str, *, timeout_s: float =
         time.sleep(0.02)
 
 
-def records(bootstrap: str, topic: str, *, timeout_s: float = 20.0) -> list[Message]:
+def records(bootstrap: str, topic: str, *, timeout_s: float = WAIT_S) -> list[Message]:
     """All records of a topic, up to its present end; a partition that cannot be read to it fails the test."""
     consumer = Consumer(
         {
@@ -54,7 +55,7 @@ def records(bootstrap: str, topic: str, *, timeout_s: float = 20.0) -> list[Mess
         }
     )
     try:
-        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        partitions = consumer.list_topics(topic, timeout=60).topics[topic].partitions
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
         found: list[Message] = []
         open_partitions, errors = set(partitions), set[str]()

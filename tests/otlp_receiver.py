@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan
+from waiting import WAIT_S
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class OtlpReceiver:
         """Spans of this name."""
         return [span for span in self.spans if span.name == name]
 
-    def wait_for(self, name: str, count: int = 1, timeout_s: float = 20) -> list[ReceivedSpan]:
+    def wait_for(self, name: str, count: int = 1, timeout_s: float = WAIT_S) -> list[ReceivedSpan]:
         """Spans of this name, once there are that many."""
         with self._arrived:
             arrived = self._arrived.wait_for(lambda: len(self.named(name)) >= count, timeout_s)
@@ -174,4 +175,4 @@ def otlp_receiver() -> Iterator[OtlpReceiver]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(60)

@@ -50,9 +50,9 @@ def settler(kafka: str, names: QueueNames) -> StandinSettler:
 def test_a_result_is_of_the_type_that_the_function_says(app: Fairlane, settler: StandinSettler) -> None:
     handle = app.task(charge).enqueue(3)
     settler.settle(completed(handle.id, {"number": 3}))
-    assert handle.result(20) == Receipt(3)
+    assert handle.result(60) == Receipt(3)
     by_id = app.handle(handle.id)
-    assert by_id.result(20) == {"number": 3}
+    assert by_id.result(60) == {"number": 3}
     assert by_id.topic == ""
 
 
@@ -60,7 +60,7 @@ def test_a_result_of_another_type_is_an_error_of_its_own(app: Fairlane, settler:
     handle = app.task(charge).enqueue(3)
     settler.settle(completed(handle.id, {"nummer": 3}))
     with pytest.raises(InvalidResult, match="number"):
-        handle.result(20)
+        handle.result(60)
 
 
 def test_a_status_tells_of_a_task_that_waits_and_of_one_that_ended(app: Fairlane, settler: StandinSettler) -> None:
@@ -100,7 +100,7 @@ def test_first_enqueues_from_many_threads_make_one_producer(kafka: str, names: Q
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert len(set(ids)) == 8
     assert len([t for t in threading.enumerate() if t.name == f"fairlane-reports-{names.queue}" and t.is_alive()]) >= 1
     app.close()

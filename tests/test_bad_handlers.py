@@ -22,7 +22,7 @@ from fairlane.consumer import attempt, threads
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.topics.events import StatusEvent
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.kafka
 
 TWICE = RetryPolicy(max_attempts=2, base_s=0.1, factor=1, jitter=0)
 HANDLERS = (
@@ -272,7 +272,7 @@ def test_an_infinite_loop_on_the_event_loop_is_named_and_a_second_signal_ends_it
         workers.start("a", "--grace", "1")
         task = queue.task("spins")
         queue.send(task)
-        wait_until(lambda: "by the handler of spins" in workers.log("a"), "it is named", timeout_s=30)
+        wait_until(lambda: "by the handler of spins" in workers.log("a"), "it is named")
         assert queue.running(task.id), "its heartbeats go on"
         assert workers.runs("a")
         wait_until(lambda: has_ended_by_a_signal(workers), "a second signal ends it")

@@ -19,7 +19,7 @@ from working_queue import WorkingQueue, working_queue
 from fairlane.consumer import transaction
 from fairlane.kafka import EmbeddedKafka
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture(scope="module")
@@ -145,10 +145,10 @@ def test_a_disk_that_is_full_ends_the_broker_and_when_it_is_back_all_are_settled
         server = broker.cluster.brokers[1]
         assert server.mark is not None
         resource.prlimit(server.mark.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
-        wait_until(lambda: not server.is_alive(), "the broker ends", timeout_s=30)
+        wait_until(lambda: not server.is_alive(), "the broker ends")
         wait_complaint(caplog, f"no heartbeat arrives: Kafka at {own.bootstrap} does not take it")
         broker.restart(1)
         send(own)
-        wait_until(lambda: ends(own) == {"completed": 3 * COUNT}, "all to end, once each", timeout_s=60)
+        wait_until(lambda: ends(own) == {"completed": 3 * COUNT}, "all to end, once each")
         wait_until(lambda: "heartbeats arrive again" in caplog.text, "heartbeats again")
     assert len(complaints(caplog)) <= 6, complaints(caplog)

@@ -75,7 +75,7 @@ class Bench:
 
     async def _closing(self, body: Awaitable[list[Outcome]]) -> list[Outcome]:
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 return await body
         finally:
             self.threads.close()

@@ -136,7 +136,7 @@ def test_the_newest_python_is_one_that_runs_and_that_fairlane_supports(tmp_path:
 def test_a_run_leaves_its_figures_as_json_and_as_a_table(kafka: str, tmp_path: Path) -> None:
     environment = os.environ | {"KAFKA_BOOTSTRAP_SERVERS": kafka, "PYTHONSAFEPATH": "1"}
     command = [sys.executable, str(ROOT / "bench"), "--size", "smoke", "--only", "wait50", "--out", str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads((tmp_path / "bench.json").read_text())
     assert set(told["figures"]) == {figure.key for figure in figures.FIGURES if figure.workload == "wait50"}

@@ -43,5 +43,5 @@ def test_a_closed_caller_ends_its_thread() -> None:
     caller.close()
     thread = next((each for each in threading.enumerate() if each.name == "test-caller-closed"), None)
     if thread is not None:
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()

@@ -165,7 +165,7 @@ def echo() -> Iterator[int]:
         thread.start()
         yield server.getsockname()[1]
         server.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
+        thread.join(60)
 
 
 def received(connection: socket.socket, count: int) -> bytes:
@@ -181,7 +181,7 @@ def test_the_proxy_passes_all_on_and_holds_delays_and_cuts_when_told_to(echo: in
     proxy = Proxy([echo])
     proxy.start()
     try:
-        with socket.create_connection((HOST, proxy.addresses[echo]), 10) as connection:
+        with socket.create_connection((HOST, proxy.addresses[echo]), 60) as connection:
             sent = bytes(range(256)) * 2_000
             threading.Thread(target=connection.sendall, args=(sent,), daemon=True).start()
             assert received(connection, len(sent)) == sent
@@ -192,12 +192,12 @@ def test_the_proxy_passes_all_on_and_holds_delays_and_cuts_when_told_to(echo: in
                 connection.recv(10)
             proxy.release(echo)
             proxy.delay(echo, 0.01)
-            connection.settimeout(10)
+            connection.settimeout(60)
             assert received(connection, 4) == b"held"
             assert proxy.cut(echo) == 1
             with pytest.raises(ConnectionResetError):
                 connection.recv(10)
-        with socket.create_connection((HOST, proxy.addresses[echo]), 10) as again:
+        with socket.create_connection((HOST, proxy.addresses[echo]), 60) as again:
             again.sendall(b"again")
             assert received(again, 5) == b"again"
     finally:

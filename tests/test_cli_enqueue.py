@@ -120,7 +120,12 @@ def test_a_queue_without_topics_and_a_kafka_that_is_away_have_codes_of_their_own
 def test_a_process_ends_with_one_line_and_the_code(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).parent / "fairlane"), "enqueue", "--queue-url", "kafka://127.0.0.1:1/shop"]
     done = subprocess.run(
-        [*command, "-t", "x", "--timeout", "0.5"], capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False
+        [*command, "-t", "x", "--timeout", "0.5"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=200,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (3, "")
     [line] = done.stderr.splitlines()
@@ -138,7 +143,7 @@ def test_waiting_prints_the_status_and_the_result(kafka: str, names: QueueNames,
         settling = threading.Thread(target=settle_when_it_is_there, args=(task_id, result))
         settling.start()
         done = run("--queue-url", url, "-t", "x", "--id", task_id, *arguments)
-        settling.join(30)
+        settling.join(60)
         return done
 
     text = run_and_settle("w-1", "Email sent successfully", "--wait")

@@ -27,7 +27,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).parent / "fairlane"), "kafka", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
 
     yield run
     for kafka in json.loads(run("status", "--json").stdout):
@@ -52,7 +52,7 @@ def test_start_use_stop_start_again(run: Run, port: int) -> None:
 
     # The command has ended, and its Kafka is there.
     admin = AdminClient({"bootstrap.servers": f"localhost:{port}"})
-    admin.create_topics([NewTopic("kept", 1, 1)])["kept"].result(30)
+    admin.create_topics([NewTopic("kept", 1, 1)])["kept"].result(60)
     [shown] = status(run)
     assert shown["bootstrap"] == f"localhost:{port}"
     assert shown["brokers"][0]["running"] is True
@@ -71,7 +71,7 @@ def test_start_use_stop_start_again(run: Run, port: int) -> None:
     assert "its data stays in" in stopped.stdout
 
     assert run("start", "--port", str(port)).returncode == 0
-    assert "kept" in AdminClient({"bootstrap.servers": f"localhost:{port}"}).list_topics(timeout=10).topics
+    assert "kept" in AdminClient({"bootstrap.servers": f"localhost:{port}"}).list_topics(timeout=60).topics
 
 
 def test_what_does_not_run_cannot_be_stopped_or_shown(run: Run) -> None:

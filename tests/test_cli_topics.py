@@ -25,7 +25,7 @@ def run(*arguments: str, answer: str | None = None) -> Result:
 def shop(kafka: str, queue: str) -> Iterator[list[str]]:
     """The options that name a queue which is deleted afterwards; a few partitions are enough for it."""
     yield ["--queue-url", f"kafka://{kafka}/{queue}"]
-    TopicAdmin(Connection(kafka), timeout_s=30).delete(QueueNames(queue))
+    TopicAdmin(Connection(kafka), timeout_s=60).delete(QueueNames(queue))
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def made(shop: list[str]) -> list[str]:
 
 def spoil(shop: list[str], topic: str, setting: str, value: str) -> None:
     bootstrap = shop[1].removeprefix("kafka://").partition("/")[0]
-    TopicAdmin(Connection(bootstrap), timeout_s=30).configure(topic, {setting: value})
+    TopicAdmin(Connection(bootstrap), timeout_s=60).configure(topic, {setting: value})
 
 
 def test_a_plan_shows_every_topic_its_settings_and_the_sum_without_any_kafka() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import pytest
 from typer.testing import CliRunner, Result
+from waiting import WAIT_S
 from written_queue import WrittenQueue, now_ms
 
 from fairlane.cli.main import app, main
@@ -152,7 +153,7 @@ def test_the_live_view_is_drawn_quits_on_q_and_leaves_the_terminal_as_it_was(wri
         os.write(ours, b"q")
         rest = read_until(ours, b"\x1b[?1049l")  # back to the first
         assert rest
-        assert viewer.wait(10) == 0
+        assert viewer.wait(60) == 0
         assert termios.tcgetattr(theirs) == before
         assert viewer.stderr is not None
         assert viewer.stderr.read() == b""
@@ -165,7 +166,7 @@ def test_the_live_view_is_drawn_quits_on_q_and_leaves_the_terminal_as_it_was(wri
         os.close(theirs)
 
 
-def read_until(descriptor: int, wanted: bytes, timeout_s: float = 20) -> bytes:
+def read_until(descriptor: int, wanted: bytes, timeout_s: float = WAIT_S) -> bytes:
     read = b""
     deadline = time.monotonic() + timeout_s
     while wanted not in read:

@@ -33,7 +33,7 @@ def worker(folder: Path, *arguments: str, url: str = NOWHERE) -> subprocess.Comp
         env={**os.environ, "FAIRLANE_QUEUE_URL": url, "NO_COLOR": "1"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
 
@@ -94,7 +94,7 @@ def test_a_queue_whose_lane_loses_data_is_refused_with_exit_code_4(folder: Path,
         resource = ConfigResource(ResourceType.TOPIC, lane, incremental_configs=[entry])
         admin = AdminClient({"bootstrap.servers": kafka})
         for answer in admin.incremental_alter_configs([resource]).values():
-            answer.result(10)
+            answer.result(60)
         (folder / "shop_tasks.py").write_text(f"from fairlane import Fairlane\napp = Fairlane({made.names.queue!r})\n")
         done = worker(folder, "shop_tasks", url=f"kafka://{kafka}")
     assert done.returncode == 4, done.stderr
@@ -113,7 +113,7 @@ def test_check_says_what_a_worker_would_start_with_and_joins_nothing(folder: Pat
             "@app.task(concurrency=2)\ndef resize() -> None: ...\n"
         )
         done = worker(folder, "shop_tasks:app", "--check", "--workers", "3..10", url=f"kafka://{kafka}")
-        groups = AdminClient({"bootstrap.servers": kafka}).list_consumer_groups().result(10).valid
+        groups = AdminClient({"bootstrap.servers": kafka}).list_consumer_groups().result(60).valid
         assert made.names.group not in {group.group_id for group in groups}
     assert done.returncode == 0, done.stderr
     said = " ".join(done.stdout.split())

@@ -22,7 +22,7 @@ import pytest
 from left_behind import Mark
 from waiting import wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.kafka
 
 COMMAND = [sys.executable, "-m", "fairlane", "demo"]
 WORKERS_RUN = "processes started"

@@ -94,7 +94,7 @@ def test_retries_follow_at_once_and_the_waits_are_told(app: Fairlane) -> None:
     began = time.monotonic()
     with eager(app) as runs:
         assert flaky.enqueue().result() == "at last"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10
     [run] = runs
     assert tried == [1, 2, 3]
     assert list(run.delays_s) == [10, 20]

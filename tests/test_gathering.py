@@ -117,7 +117,7 @@ class Bench:
 
     async def settled(self, count: int) -> list[Outcome]:
         """Wait for so many outcomes."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(90):
             while len(self.settler.outcomes) < count:
                 self.settler.changed.clear()
                 await self.settler.changed.wait()
@@ -263,7 +263,7 @@ def run(bench: Callable[[], Bench], body: Callable[[Bench], Awaitable[None]]) ->
         made = bench()
         try:
             made.executor.start()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 await body(made)
             assert made.crashes == []
         finally:

@@ -29,7 +29,7 @@ def test_what_threads_hand_over_comes_whole_and_in_the_order_of_each() -> None:
         threads = [threading.Thread(target=put, args=(number,)) for number in range(4)]
         for thread in threads:
             thread.start()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             await whole.wait()
         for number in range(4):
             assert [each for thread, each in taken if thread == number] == list(range(1_000))

@@ -31,7 +31,7 @@ def port() -> Iterator[int]:
 
 
 def ask(port: int, path: str, method: str = "GET") -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path)
         answer = connection.getresponse()
@@ -53,7 +53,7 @@ def test_another_path_is_404_and_says_which_there_are(port: int) -> None:
 
 
 def test_a_page_is_made_as_the_client_accepts_it(port: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", "/metrics?x=1", headers={"Accept": "text/plain;q=0.5"})
     answer = connection.getresponse()
     assert (answer.status, answer.getheader("Content-Type"), answer.read()) == (200, "text/x", b"text/plain;q=0.5")

@@ -28,7 +28,7 @@ from fairlane.topics.events import Heartbeat
 from fairlane.topics.held_back import HeldBack
 from fairlane.topics.task import Task
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.kafka
 
 OTHERS = 3_000
 SETTINGS: dict[str, Any] = {"head_of_line_records": 500, "head_of_line_s": 0.3, "concurrency": 8}
@@ -264,7 +264,6 @@ async def quick(number: int) -> int:
 STEPS = ("before the move", "after the move", "when the copy is read")
 
 
-@pytest.mark.timeout(180)
 def test_whenever_its_worker_is_killed_it_completes_once(kafka: str, tmp_path: Path) -> None:
     """Three workers with a partition each, each dies by itself at another step; a fourth runs what they left."""
     env = {
@@ -281,15 +280,14 @@ def test_whenever_its_worker_is_killed_it_completes_once(kafka: str, tmp_path: P
                 sorted(sum(each.startswith(lane) for each in beat.partitions) for beat in beats(queue)) == [1, 1, 1]
             ),
             "each has a partition",
-            timeout_s=40,
         )
         tasks = [queue.task("slow", b'{"number":%d}' % number) for number in range(3)]
         send_in_turn(queue, tasks, partitions=3)
-        wait_until(lambda: all(queue.running(task.id) for task in tasks), "they run", timeout_s=30)
+        wait_until(lambda: all(queue.running(task.id) for task in tasks), "they run")
         send_in_turn(queue, quicks(queue, OTHERS), partitions=3)
         assert [workers.wait(name) for name in STEPS] == [9, 9, 9]
         workers.start("fourth", env=env)
-        queue.wait_ended(OTHERS, timeout_s=60)
+        queue.wait_ended(OTHERS)
         assert not any(queue.events(task.id) for task in tasks)
         (tmp_path / "go").touch()
         assert_once(queue, OTHERS + 3, *tasks)
@@ -308,7 +306,6 @@ def send_in_turn(queue: WorkingQueue, tasks: list[Task], *, partitions: int) -> 
     assert producer.flush(30) == 0
 
 
-@pytest.mark.timeout(180)
 def test_moved_aside_while_partitions_come_and_go_each_completes_once(kafka: str, tmp_path: Path) -> None:
     """A second worker joins while one task is aside, is killed, and the first has everything again."""
     with working_queue(kafka, partitions=2) as queue, worker_processes(queue, APP, tmp_path) as workers:
@@ -322,12 +319,12 @@ def test_moved_aside_while_partitions_come_and_go_each_completes_once(kafka: str
             queue.wait_ended(OTHERS)
             wait_until(lambda: not any(topic == queue.names.lane(3) for topic, _ in queue.lag()), "both are aside")
             workers.start("second", env=env)
-            wait_until(lambda: [len(beat.partitions) for beat in beats(queue)] == [11, 11], "both work", timeout_s=40)
+            wait_until(lambda: [len(beat.partitions) for beat in beats(queue)] == [11, 11], "both work")
             send_in_turn(queue, quicks(queue, 500), partitions=2)
             queue.wait_ended(OTHERS + 500)
             workers.signal("second", signal.SIGKILL)
             workers.wait("second")
-            wait_until(lambda: len(beats(queue)[-1].partitions) == 22, "the first has everything again", timeout_s=40)
+            wait_until(lambda: len(beats(queue)[-1].partitions) == 22, "the first has everything again")
             blocked.release()
             assert_once(queue, OTHERS + 502, *tasks)
             wait_until(lambda: not queue.lag(), "all is settled")

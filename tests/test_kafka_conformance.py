@@ -60,9 +60,9 @@ def test_nothing_behind_an_open_transaction_is_read_and_the_end_is_where_it_begi
     reader.assign(topic)
     assert reader.read_to_end() == 2
     assert reader.offsets == [0]
-    assert reader.consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10) == (0, 2)
-    (latest,) = reader.consumer.offsets_for_times([TopicPartition(topic, 0, -1)], timeout=10)
-    (earliest,) = reader.consumer.offsets_for_times([TopicPartition(topic, 0, -2)], timeout=10)
+    assert reader.consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=60) == (0, 2)
+    (latest,) = reader.consumer.offsets_for_times([TopicPartition(topic, 0, -1)], timeout=60)
+    (earliest,) = reader.consumer.offsets_for_times([TopicPartition(topic, 0, -2)], timeout=60)
     assert (earliest.offset, latest.offset) == (0, 2)
     open_one.producer.commit_transaction(10)
     assert reader.read_to_end() == 6
@@ -250,7 +250,7 @@ def test_where_records_were_deleted_the_reader_is_told_and_its_reading_has_faile
     poll_until([reader], lambda: reader.found)
     assert reader.found == [("_AUTO_OFFSET_RESET", 0, None)]
     assert raised(reader.consumer.seek, TopicPartition(topic, 0, 2))[0] == "_STATE"
-    assert reader.consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10) == (2, 4)
+    assert reader.consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=60) == (2, 4)
     again = Reader(either)
     again.assign(topic, 0, 2)
     assert again.read_to_end() == 4
@@ -265,17 +265,17 @@ def test_offsets_of_a_transaction_are_committed_with_it_and_waited_for_while_it_
     reader, writer = Reader(either), Writer(either)
     metadata = reader.consumer.consumer_group_metadata()
     place = TopicPartition(topic, 0)
-    assert reader.consumer.committed([place], timeout=10)[0].offset == -1001
+    assert reader.consumer.committed([place], timeout=60)[0].offset == -1001
     writer.producer.begin_transaction()
     writer.producer.send_offsets_to_transaction([TopicPartition(topic, 0, 5, "map")], metadata, 10)
     assert raised(lambda: reader.consumer.committed([place], timeout=0.3))[0] == "_TIMED_OUT"
     writer.producer.commit_transaction(10)
-    (found,) = reader.consumer.committed([place], timeout=10)
+    (found,) = reader.consumer.committed([place], timeout=60)
     assert (found.offset, found.metadata) == (5, "map")
     writer.producer.begin_transaction()
     writer.producer.send_offsets_to_transaction([TopicPartition(topic, 0, 9, "")], metadata, 10)
     writer.producer.abort_transaction(10)
-    assert reader.consumer.committed([place], timeout=10)[0].offset == 5
+    assert reader.consumer.committed([place], timeout=60)[0].offset == 5
 
 
 def test_metadata_of_4095_bytes_is_committed_and_more_is_refused(either: AnyKafka) -> None:
@@ -284,7 +284,7 @@ def test_metadata_of_4095_bytes_is_committed_and_more_is_refused(either: AnyKafk
     metadata = reader.consumer.consumer_group_metadata()
     assert writer.settle(metadata, (topic, 0, 1, "m" * 4_095)) == ""
     assert writer.settle(metadata, (topic, 0, 2, "m" * 4_096)) == "OFFSET_METADATA_TOO_LARGE"
-    assert reader.consumer.committed([TopicPartition(topic, 0)], timeout=10)[0].offset == 1
+    assert reader.consumer.committed([TopicPartition(topic, 0)], timeout=60)[0].offset == 1
 
 
 def test_offsets_are_taken_for_a_partition_of_somebody_else_under_the_newest_epoch_and_refused_under_an_older_one(
@@ -306,7 +306,7 @@ def test_offsets_are_taken_for_a_partition_of_somebody_else_under_the_newest_epo
     assert writer.settle(old, (topic, kept, 2, "")) == "", "one that stayed, under the epoch in which it was given"
     assert writer.settle(old, (topic, gone, 3, "")) == "ILLEGAL_GENERATION"
     assert writer.settle(old, (topic, kept, 3, ""), (topic, gone, 3, "")) == "ILLEGAL_GENERATION"
-    offsets = second.consumer.committed([TopicPartition(topic, 0), TopicPartition(topic, 1)], timeout=10)
+    offsets = second.consumer.committed([TopicPartition(topic, 0), TopicPartition(topic, 1)], timeout=60)
     assert [each.offset for each in offsets] == [2, 2]
 
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.kafka
 
 def make_topic(bootstrap: str, topic: str, replicas: int = 1) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    admin.create_topics([NewTopic(topic, 1, replicas)])[topic].result(30)
+    admin.create_topics([NewTopic(topic, 1, replicas)])[topic].result(60)
 
 
 def write(bootstrap: str, topic: str, *values: bytes) -> None:
@@ -58,7 +58,7 @@ def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_kafka_of_the_session_answers(kafka: str) -> None:
-    assert AdminClient({"bootstrap.servers": kafka}).list_topics(timeout=10).brokers
+    assert AdminClient({"bootstrap.servers": kafka}).list_topics(timeout=60).brokers
 
 
 def test_data_survives_a_restart_on_another_port(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_one_of_three_may_be_killed_and_comes_back(cluster_of_three: EmbeddedKaf
         write(cluster_of_three.bootstrap, queue, b"while one is dead")
     finally:
         cluster_of_three.restart(2)
-    assert len(AdminClient({"bootstrap.servers": cluster_of_three.bootstrap}).list_topics(timeout=10).brokers) == 3
+    assert len(AdminClient({"bootstrap.servers": cluster_of_three.bootstrap}).list_topics(timeout=60).brokers) == 3
     assert read(cluster_of_three.bootstrap, queue, 2) == [b"before", b"while one is dead"]
     with pytest.raises(UsageError, match="no broker 4"):
         cluster_of_three.kill(4)
@@ -139,7 +139,7 @@ def test_one_name_is_one_kafka(state_home: Path) -> None:
     with EmbeddedKafka(name="mine") as kafka:
         with pytest.raises(AlreadyRunning, match="mine"), EmbeddedKafka(name="mine"):
             pass
-        assert AdminClient({"bootstrap.servers": kafka.bootstrap}).list_topics(timeout=10).brokers
+        assert AdminClient({"bootstrap.servers": kafka.bootstrap}).list_topics(timeout=60).brokers
     assert (state_home / "kafka" / "mine" / "cluster.json").exists()
     assert not (state_home / "kafka" / "mine.json").exists()
 
@@ -224,6 +224,6 @@ def test_after_the_first_time_no_network_is_needed(kafka: str) -> None:
     """The session's Kafka has fetched what there is to fetch; from then on not even the fetching library is loaded."""
     with EmbeddedKafka():
         pass
-    done = subprocess.run([sys.executable, "-c", OFFLINE], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run([sys.executable, "-c", OFFLINE], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("127.0.0.1:")

@@ -128,7 +128,7 @@ def test_two_at_once_fetch_once(environ: dict[str, str]) -> None:
         thread.start()
     registry.may_answer.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert sorted(registry.asked) == sorted(COORDINATES)
 
 
@@ -202,7 +202,7 @@ ensure_jars(os.environ)
 
 def test_without_the_extra_the_error_names_it(environ: dict[str, str]) -> None:
     code = [sys.executable, "-c", WITHOUT_THE_EXTRA]
-    done = subprocess.run(code, env={**os.environ, **environ}, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(code, env={**os.environ, **environ}, capture_output=True, text=True, timeout=200, check=False)
     assert "ExtraMissing" in done.stderr
     assert "pip install 'fairlane[embedded]'" in done.stderr
 

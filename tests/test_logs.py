@@ -114,7 +114,7 @@ def test_a_library_that_a_handler_calls_names_it_too_and_other_threads_do_not() 
         logging.getLogger("somebody.elses").info("inside")
         other = threading.Thread(target=log.info, args=("outside",))
         other.start()
-        other.join(10)
+        other.join(60)
 
     copy_context().run(handler)
     inside, outside = map(json.loads, stream.getvalue().splitlines())

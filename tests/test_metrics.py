@@ -24,7 +24,7 @@ from fairlane.consumer.pool import WorkerPool
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.consumer.signals import Reject
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.kafka
 
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 OF_A_HANDLER = Counter("test_mails_sent", "A metric of a handler's own.")
@@ -35,7 +35,7 @@ def scrape(pool: WorkerPool, accept: str = "") -> tuple[str, dict[str, Metric]]:
     worker = pool._worker
     assert worker is not None
     assert worker.vitals.port is not None
-    connection = http.client.HTTPConnection("127.0.0.1", worker.vitals.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", worker.vitals.port, timeout=60)
     connection.request("GET", "/metrics", headers={"Accept": accept} if accept else {})
     answer = connection.getresponse()
     body = answer.read().decode()

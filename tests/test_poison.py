@@ -32,7 +32,7 @@ from fairlane.consumer.transaction import transactional_properties
 from fairlane.topics.events import StatusEvent
 from fairlane.topics.names import Lane, Tier
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.kafka
 
 NEVER_AGAIN = RetryPolicy(max_attempts=1)
 
@@ -97,7 +97,7 @@ def test_a_task_that_is_too_large_for_its_tier_is_dead_and_not_tried_for_ever(ka
         other = queue.task("nothing")
         with queue.worker(nothing):
             # A worker does not start on such a queue; one that runs is not asked.
-            admin.incremental_alter_configs([tier])[tier].result(10)
+            admin.incremental_alter_configs([tier])[tier].result(60)
             queue.send(large, other, topic=queue.names.lane(3))
             queue.wait_event(other, "completed")
             assert dead(queue, large).reason == "fatal"
@@ -128,7 +128,7 @@ def test_nothing_is_written_to_a_topic_of_somebody_elses_that_is_a_lane(kafka: s
     with working_queue(kafka) as queue:
         foreign = f"{queue.names.queue}-orders"
         admin = AdminClient(queue.connection.admin())
-        admin.create_topics([NewTopic(foreign, 1, 1)])[foreign].result(10)
+        admin.create_topics([NewTopic(foreign, 1, 1)])[foreign].result(60)
         queue.lanes = (Lane(foreign, 3, 1, default_type="bill"),)
         queue.send_raw(foreign, b"{}")
         queue.flush()
@@ -136,7 +136,7 @@ def test_nothing_is_written_to_a_topic_of_somebody_elses_that_is_a_lane(kafka: s
             queue.wait_ended(1)
         assert starts == 2
         assert len(records(kafka, foreign)) == 1
-        admin.delete_topics([foreign])[foreign].result(10)
+        admin.delete_topics([foreign])[foreign].result(60)
 
 
 def test_a_worker_whose_producer_is_taken_away_settles_everything_once_and_counts_no_death(kafka: str) -> None:

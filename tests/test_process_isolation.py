@@ -12,7 +12,7 @@ from live_queue import headers_of, wait_until
 from worker_processes import worker_processes
 from working_queue import WorkingQueue, working_queue
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.kafka
 
 APP = """
 import ctypes, time
@@ -102,7 +102,7 @@ def test_a_worker_that_is_asked_to_end_waits_for_what_runs_in_processes(queue: W
 
     with worker_processes(queue, APP, tmp_path) as workers:
         workers.start("a", "--workers", "2", env=mark.environ)
-        wait_until(lambda: started() == 2, "two to run", timeout_s=40)
+        wait_until(lambda: started() == 2, "two to run")
         workers.signal("a", signal.SIGTERM)
         wait_until(lambda: "ending:" in workers.log("a"), "the worker to hear of it")
         (tmp_path / "release").touch()

@@ -38,12 +38,12 @@ from fairlane.topics.connection import Connection
 from fairlane.topics.errors import ResultTimeout
 from fairlane.topics.names import QueueNames
 names = QueueNames({names.queue!r})
-producer = TaskProducer(Connection({kafka!r}), names, enqueue_timeout_s=20)
+producer = TaskProducer(Connection({kafka!r}), names, enqueue_timeout_s=60)
 def send(task_id, **options): return producer.enqueue(parcel(a_task(names, task_id=task_id), **options))
 """
     command = [sys.executable, "-P", "-c", head + script]
     environ = {**os.environ, "KAFKA": kafka}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environ)
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=environ)
 
 
 def ids(kafka: str, topic: str) -> set[str]:
@@ -84,10 +84,10 @@ try: waited.result(0.5)
 except ResultTimeout: pass
 child = os.fork()
 if child == 0:
-    sys.exit(0 if handle.result(20) == 1 and waited.result(20) == 2 else 9)
+    sys.exit(0 if handle.result(60) == 1 and waited.result(60) == 2 else 9)
 settler = StandinSettler(os.environ["KAFKA"], names)
 settler.settle(completed("asked", 1), completed("waited", 2))
-assert waited.result(20) == 2
+assert waited.result(60) == 2
 _, status = os.waitpid(child, 0)
 sys.exit(os.waitstatus_to_exitcode(status))
 """

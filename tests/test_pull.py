@@ -13,7 +13,7 @@ from fairlane.consumer.retry import RetryPolicy
 from fairlane.topics.errors import TaskFailed, UsageError
 from fairlane.topics.task import Task
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture(scope="module")

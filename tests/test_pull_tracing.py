@@ -12,7 +12,7 @@ import fairlane
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.topics.task import Task
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
+from waiting import WAIT_S
 from worker_processes import worker_processes
 from working_queue import WorkingQueue, working_queue
 
@@ -89,7 +90,7 @@ def test_many_dead_letters_are_repaired(
         assert (done["count"], done["ended"]) == (LETTERS, True)
         assert done["elapsed_s"] >= (LETTERS - RATE / 10) / RATE * 0.95
 
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + WAIT_S
         while (after := operator.asks("dlq", "replayed", "--job", done["job"]))["states"] != {"completed": LETTERS}:
             assert time.monotonic() < deadline, after["states"]
         # One terminal event for the death, and one for the replay: none ran twice.

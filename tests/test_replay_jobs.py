@@ -216,7 +216,7 @@ def test_a_transaction_that_hides_the_audits_end_refuses_the_replay(written: Wri
 def test_an_older_queue_without_an_audit_says_how_to_make_one(written: WrittenQueue) -> None:
     bury(written, 1)
     job = job_of(written)
-    written._admin.delete_topics([written.names.audit])[written.names.audit].result(10)
+    written._admin.delete_topics([written.names.audit])[written.names.audit].result(60)
     del written.topics[written.names.audit]
     with pytest.raises(QueueUnknown, match="fairlane topics create"):
         run(written, job)
@@ -262,7 +262,7 @@ def test_kill_9_in_any_moment_neither_loses_a_letter_nor_sends_one_twice(written
     moments = [("before", "1"), ("after", "1"), ("before", "2"), ("after", "2"), ("before", "3"), ("after", "3")]
     for moment in moments:
         command = [sys.executable, "-c", KILLED, written.connection.bootstrap, written.names.queue, *moment]
-        assert subprocess.run(command, timeout=60, check=False).returncode == -SIGKILL
+        assert subprocess.run(command, timeout=200, check=False).returncode == -SIGKILL
     # Transactions 1 are the job's own record; 2 and 3 have 20 letters each: those that were committed before the kills.
     report = run(written, replay_of(written.connection, written.names, job.id))
     assert (report.ended, report.dealt, report.count) == (True, 20 + 20 + 40, 20)

@@ -31,7 +31,7 @@ def names(kafka: str) -> Iterator[QueueNames]:
 
 @pytest.fixture
 def producer(kafka: str, names: QueueNames) -> Iterator[TaskProducer]:
-    producer = TaskProducer(Connection(kafka), names, enqueue_timeout_s=20)
+    producer = TaskProducer(Connection(kafka), names, enqueue_timeout_s=60)
     yield producer
     producer.close()
 
@@ -50,7 +50,7 @@ def test_a_result_that_is_there_already_is_found(
 ) -> None:
     handle = sent(names, producer)
     settler.settle(completed(handle.id, {"sent": True}))
-    assert handle.result(20) == {"sent": True}
+    assert handle.result(60) == {"sent": True}
     assert handle.result(0.001) == {"sent": True}
 
 
@@ -60,7 +60,7 @@ def test_a_result_is_waited_for(names: QueueNames, producer: TaskProducer, settl
         handle.result(0.5)
     later = threading.Timer(0.3, settler.settle, [completed(handle.id, 42)])
     later.start()
-    assert handle.result(20) == 42
+    assert handle.result(60) == 42
     later.join()
 
 
@@ -71,7 +71,7 @@ def test_a_task_that_ended_without_a_result_raises_why(
     handle = sent(names, producer)
     settler.settle(ended(handle.id, state, reason))
     with pytest.raises(TaskFailed, match="no such address") as caught:
-        handle.result(20)
+        handle.result(60)
     assert (caught.value.state, caught.value.reason, caught.value.error_type) == (state, reason, "ValueError")
 
 
@@ -81,7 +81,7 @@ def test_an_attempt_that_failed_is_no_end(names: QueueNames, producer: TaskProdu
     with pytest.raises(ResultTimeout):
         handle.result(1)
     settler.settle(completed(handle.id))
-    assert handle.result(20) is None
+    assert handle.result(60) is None
 
 
 def test_a_transaction_that_is_aborted_said_nothing(
@@ -94,7 +94,7 @@ def test_a_transaction_that_is_aborted_said_nothing(
         handle.result(0.5)
     settler.abort()
     settler.settle(completed(handle.id, "in the end"))
-    assert handle.result(20) == "in the end"
+    assert handle.result(60) == "in the end"
 
 
 def test_the_end_of_a_replay_counts_more_than_the_end_before_it(
@@ -103,7 +103,7 @@ def test_the_end_of_a_replay_counts_more_than_the_end_before_it(
     handle = sent(names, producer)
     settler.settle(ended(handle.id, "failed", "fatal"))
     settler.settle(completed(handle.id, "replayed"))
-    assert handle.result(20) == "replayed"
+    assert handle.result(60) == "replayed"
 
 
 def test_many_wait_at_once_on_one_thread(
@@ -120,7 +120,7 @@ def test_many_wait_at_once_on_one_thread(
     assert asyncio.run(wait_for_all()) == list(reversed(range(300)))
     threads = [thread for thread in threading.enumerate() if thread.name == f"fairlane-results-{names.queue}"]
     assert len(threads) >= 1
-    assert [handle.result(20) for handle in handles] == list(range(300))
+    assert [handle.result(60) for handle in handles] == list(range(300))
 
 
 def test_a_handle_is_made_from_an_id_alone_also_of_a_foreign_kind(
@@ -128,7 +128,7 @@ def test_a_handle_is_made_from_an_id_alone_also_of_a_foreign_kind(
 ) -> None:
     for task_id in (new_id(), f"order-{new_id()}"):
         settler.settle(completed(task_id, task_id))
-        assert producer.handle(task_id, bytes).result(20).decode() == f'"{task_id}"'
+        assert producer.handle(task_id, bytes).result(60).decode() == f'"{task_id}"'
 
 
 def test_a_task_without_an_event_is_pending_and_then_what_its_event_says(
@@ -161,7 +161,7 @@ def test_a_reply_comes_to_the_process_that_asked_without_the_status_topic(
     assert address.decode().startswith(f"{names.replies}:")
     for handle in handles:
         settler.reply(address.decode(), completed(handle.id, handle.id))
-    assert [handle.result(20) for handle in handles] == [handle.id for handle in handles]
+    assert [handle.result(60) for handle in handles] == [handle.id for handle in handles]
     with pytest.raises(ResultTimeout):
         producer.handle(handles[0].id, bytes).result(1)
 
@@ -187,7 +187,7 @@ def test_a_reply_may_be_waited_for_again_and_by_several(
 def test_a_queue_without_topics_is_unknown(kafka: str, queue: str) -> None:
     producer = TaskProducer(Connection(kafka), QueueNames(queue))
     with pytest.raises(QueueUnknown):
-        producer.handle(new_id(), bytes).result(20)
+        producer.handle(new_id(), bytes).result(60)
     producer.close()
 
 
@@ -203,7 +203,7 @@ def test_who_waits_is_told_when_the_producer_is_closed(kafka: str, names: QueueN
     handle = producer.handle(new_id(), bytes)
     threading.Timer(0.5, producer.close).start()
     with pytest.raises(ProducerClosed):
-        handle.result(20)
+        handle.result(60)
 
 
 def test_reading_ends_when_nobody_waits_and_begins_again(
@@ -217,7 +217,7 @@ def test_reading_ends_when_nobody_waits_and_begins_again(
         task_id = new_id()
         future = follower.watch(task_id, time.time_ns() // 1_000_000, ends_only=True)
         settler.settle(completed(task_id))
-        assert isinstance(future.result(20), StatusEvent)
+        assert isinstance(future.result(60), StatusEvent)
 
     def is_quiet() -> bool:
         return not [t for t in threading.enumerate() if t.name == mine and t not in before]

@@ -86,9 +86,9 @@ def test_a_queue_works_by_every_login(
         pool = WorkerPool(replace(queue.config(), connection=settings.connection))
         pool.register_handler("twice", twice, retry=RetryPolicy(max_attempts=2, base_s=1.0, jitter=0))
         with pool, Fairlane(queue.names.queue, settings=settings) as app:
-            assert app.enqueue("twice").result(timeout_s=40) == "done"
+            assert app.enqueue("twice").result(timeout_s=60) == "done"
             assert TopicReader(settings.connection).find(topology).topics.keys() >= {queue.names.lane(3)}
-            assert app.handle(app.enqueue("twice").id).result(timeout_s=40) == "done"
+            assert app.handle(app.enqueue("twice").id).result(timeout_s=60) == "done"
     for name in ("sasl.password", "ssl.key.password"):
         if name in properties:
             assert properties[name] not in caplog.text
@@ -103,7 +103,7 @@ def test_a_command_finds_the_function_for_tokens_by_its_name(secured: SecuredKaf
     )
     url = f"kafka://{secured.at('OAUTH')}/{queue}"
     command = [sys.executable, "-m", "fairlane", "topics", "describe", "--queue-url", url, "-X", "@kafka.properties"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
     assert "has no right to Describe topic" in done.stderr, done
     assert said not in done.stdout + done.stderr
 

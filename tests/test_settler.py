@@ -354,17 +354,17 @@ def test_a_barrier_is_passed_when_no_transaction_of_an_older_lease_is_open(bench
 
     def judge(_written: Written, _records: Any) -> None:
         entered.set()
-        assert leave.wait(5)
+        assert leave.wait(60)
 
     bench.kafka.judge = judge
     at_work = threading.Thread(target=bench.tell, args=(completed(0),))
     at_work.start()
-    assert entered.wait(5)
+    assert entered.wait(60)
     assert bench.settler.wait_past(4, 0), "this one runs under it"
     assert not bench.settler.wait_past(5, 0.01), "that one would send the offsets of what left"
     leave.set()
     assert bench.settler.wait_past(5, 5)
-    at_work.join(5)
+    at_work.join(60)
 
 
 def test_a_settler_that_cannot_begin_ends_the_worker_instead_of_settling_nothing(bench: Bench) -> None:

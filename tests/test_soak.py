@@ -74,7 +74,6 @@ def test_few_samples_are_not_judged() -> None:
 
 
 @pytest.mark.kafka
-@pytest.mark.timeout(240)
 def test_every_kind_of_task_has_one_end_as_it_should_while_all_processes_are_sampled(
     kafka: str, tmp_path: Path
 ) -> None:

@@ -254,7 +254,7 @@ def test_killed_while_it_catches_up_it_has_the_counts_of_a_recount(written: Writ
         process.send_signal(signal.SIGKILL)
         process.wait(10)
     assert read_past(path) > 0
-    last = subprocess.run([*command, "--catch-up"], stdout=subprocess.PIPE, check=True, timeout=100)
+    last = subprocess.run([*command, "--catch-up"], stdout=subprocess.PIPE, check=True, timeout=200)
     expected = recount(written)
     found = json.loads(last.stdout)
     assert found["states"] == dict(expected)
@@ -264,7 +264,7 @@ def test_killed_while_it_catches_up_it_has_the_counts_of_a_recount(written: Writ
 
 
 def await_read(process: subprocess.Popen[bytes], path: Path, records: int) -> None:
-    wait_until(lambda: process.poll() is not None or read_past(path) > records, "it has read some", timeout_s=60)
+    wait_until(lambda: process.poll() is not None or read_past(path) > records, "it has read some")
 
 
 def read_past(path: Path) -> int:

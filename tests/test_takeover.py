@@ -248,11 +248,11 @@ def queue(kafka: str) -> Iterator[WorkingQueue]:
 
 
 @pytest.mark.kafka
-@pytest.mark.timeout(60)
 def test_a_worker_that_is_killed_and_started_again_holds_up_no_reader_of_results(queue: WorkingQueue) -> None:
-    """Its successor ends the transaction within a second or two; Kafka would after ten seconds and a scan."""
+    """Its successor ends the transaction at once, and not Kafka after its timeout and a scan."""
     killed = queue.config(worker="w", start="first")
-    left_open = Producer(transactional_properties(queue.connection, killed.transactional_id_prefix))
+    properties = transactional_properties(queue.connection, killed.transactional_id_prefix)
+    left_open = Producer({**properties, "transaction.timeout.ms": 300_000})
     left_open.init_transactions(10)
     left_open.begin_transaction()
     left_open.produce(queue.names.status, b"half", b"t-half")
@@ -265,9 +265,7 @@ def test_a_worker_that_is_killed_and_started_again_holds_up_no_reader_of_results
     def work(number: int) -> int:
         return number
 
-    began_at = time.monotonic()
     with queue.worker(work, worker="w", start="second"):
         task = queue.task("work", b'{"number": 1}')
         queue.send(task)
-        queue.wait_event(task, "completed", timeout_s=30)
-    assert time.monotonic() - began_at < 8
+        queue.wait_event(task, "completed")

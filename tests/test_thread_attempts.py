@@ -60,7 +60,7 @@ def run(function: Callable[..., Any], body: Callable[[Bench], Awaitable[None]], 
     async def main() -> None:
         bench = Bench(function, **policies)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 await body(bench)
             assert bench.crashes == []
         finally:
@@ -105,7 +105,7 @@ def test_one_that_waits_holds_none_that_start_with_it_or_after_it() -> None:
 
     def wait(first: bool = False) -> None:
         if first:
-            assert release.wait(10)
+            assert release.wait(60)
 
     async def body(bench: Bench) -> None:
         bench.start(3, payload=b'{"first": true}')
@@ -202,14 +202,12 @@ def test_each_is_cut_off_at_its_own_time_though_they_share_a_timer() -> None:
         bench.start(1, timeout_ms=10_000, payload=b'{"seconds": 0.2}')
         bench.start(1, timeout_ms=50, payload=b'{"seconds": 10}')
         bench.start(1, timeout_ms=120, payload=b'{"seconds": 10}')
-        first, second, third = await bench.led_to(3)
-        assert isinstance(first, Retrying)
-        assert isinstance(second, Retrying)
-        assert [each.error.message for each in (first, second)] == [
+        outcomes = await bench.led_to(3)
+        assert {each.error.message for each in outcomes if isinstance(each, Retrying)} == {
             "the attempt took longer than 0.05 s",
             "the attempt took longer than 0.12 s",
-        ]
-        assert isinstance(third, Completed), "another's time was up, not its own"
+        }
+        assert sum(isinstance(each, Completed) for each in outcomes) == 1, "another's time was up, not its own"
         # The timer has nothing to look after now, and a new one is noticed all the same.
         bench.start(1, timeout_ms=50, payload=b'{"seconds": 10}')
         await bench.led_to(4)
@@ -258,7 +256,7 @@ def test_one_that_has_ended_is_handed_on_though_its_thread_took_the_next_one_and
 
     def wait(long: bool = False) -> None:
         if long:
-            assert release.wait(10)
+            assert release.wait(60)
 
     async def body(bench: Bench) -> None:
         quick, long = delivery(1), delivery(2, payload=b'{"long": true}')

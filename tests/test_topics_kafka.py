@@ -34,7 +34,7 @@ def connection(kafka: str) -> Connection:
 
 @pytest.fixture
 def admin(connection: Connection) -> TopicAdmin:
-    return TopicAdmin(connection, timeout_s=30)
+    return TopicAdmin(connection, timeout_s=60)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def topology(admin: TopicAdmin, queue: str) -> Iterator[Topology]:
 
 
 def make_foreign(client: AdminClient, topic: str, config: dict[str, str] | None = None, partitions: int = 3) -> None:
-    client.create_topics([NewTopic(topic, partitions, 1, config=config or {})])[topic].result(30)
+    client.create_topics([NewTopic(topic, partitions, 1, config=config or {})])[topic].result(60)
 
 
 def test_a_queue_that_was_just_made_is_as_declared(
@@ -71,7 +71,7 @@ def test_a_queue_that_several_make_at_once_is_made_once(connection: Connection, 
 
     def make() -> None:
         try:
-            TopicAdmin(connection, timeout_s=30).create(topology)
+            TopicAdmin(connection, timeout_s=60).create(topology)
         except Exception as error:  # noqa: BLE001  # whatever it was is what the test is about
             errors.append(error)
 
@@ -100,7 +100,7 @@ def test_a_topic_that_is_missing_breaks_the_queue_and_making_it_mends_it(
     client: AdminClient, connection: Connection, admin: TopicAdmin, topology: Topology
 ) -> None:
     admin.create(topology)
-    client.delete_topics([topology.names.dlq])[topology.names.dlq].result(30)
+    client.delete_topics([topology.names.dlq])[topology.names.dlq].result(60)
     with pytest.raises(QueueBroken, match="fairlane topics create"):
         check_queue(connection, topology)
     assert admin.create(topology).made == (topology.names.dlq,)
@@ -173,7 +173,7 @@ def test_deleting_takes_the_queues_own_topics_and_leaves_those_of_others(
     assert admin.topics_of(names) == ()
     assert {orders, neighbour.dlq} <= set(client.list_topics(timeout=30).topics)
     for future in client.delete_topics([orders, neighbour.dlq]).values():
-        future.result(30)
+        future.result(60)
 
 
 def test_deleting_a_queue_that_is_not_there_deletes_nothing(admin: TopicAdmin, topology: Topology) -> None:
@@ -194,7 +194,7 @@ def test_a_foreign_lane_is_neither_made_nor_altered_and_its_absence_breaks_the_q
     found = admin.find(with_orders).topics[orders]
     assert found.config is not None
     assert (found.partitions, found.config["retention.ms"]) == (1, "1000")
-    client.delete_topics([orders])[orders].result(30)
+    client.delete_topics([orders])[orders].result(60)
 
 
 def test_more_copies_than_brokers_is_a_usage_error_and_makes_nothing(admin: TopicAdmin, topology: Topology) -> None:
@@ -258,7 +258,7 @@ def test_a_login_that_fails_is_refused_before_the_time_is_over(kafka: str) -> No
         "sasl.password": "wrong",
     }
     with pytest.raises(KafkaRefused, match="let this user in"):
-        TopicAdmin(Connection(kafka, properties), timeout_s=30).brokers()
+        TopicAdmin(Connection(kafka, properties), timeout_s=60).brokers()
 
 
 def test_on_three_brokers_a_queue_has_three_copies_and_every_broker_knows_it_at_once(

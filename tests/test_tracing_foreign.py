@@ -16,7 +16,7 @@ from traced_queue import TracedQueue, commit_of, named, new_traceparent, traced_
 
 from fairlane.topics.ids import new_id
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.kafka
 
 APP = """
 from fairlane import Fairlane, RetryPolicy, context

@@ -19,7 +19,7 @@ from traced_queue import TracedQueue, commit_of, named, traced_queue
 
 from fairlane.topics.events import StatusEvent
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.kafka
 
 APP = """
 from pathlib import Path

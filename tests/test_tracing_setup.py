@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 from opentelemetry import trace
@@ -31,7 +30,7 @@ def run(code: str, **env: str) -> subprocess.CompletedProcess[str]:
     """A process of its own: the SDK can be set once in each."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     return subprocess.run(
-        [sys.executable, "-P", "-c", code], env=clean | env, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-P", "-c", code], env=clean | env, capture_output=True, text=True, timeout=200, check=True
     )
 
 
@@ -106,12 +105,12 @@ def test_an_exporter_that_is_not_there_is_a_usage_error(
 def test_a_collector_that_does_not_answer_holds_the_end_no_longer_than_the_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        code = SEND_ONE + "print(tracing_setup.shutdown(0.3))"
-        before = time.monotonic()
+        code = SEND_ONE + "import time; began = time.monotonic()\n"
+        code += "print(tracing_setup.shutdown(0.3), time.monotonic() - began)"
         done = run(code, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
-        took_s = time.monotonic() - before
-    assert done.stdout.split()[-1] == "False"
-    assert took_s < 8
+    exported, took_s = done.stdout.split()[-2:]
+    assert exported == "False"
+    assert float(took_s) < 8, "the exporter's own timeout is 10 s"
 
 
 COMMAND = """

@@ -57,7 +57,7 @@ def say(queue: WorkingQueue, *arguments: str) -> str:
 
 def committed(queue: WorkingQueue, topic: str) -> tuple[int, str]:
     consumer = Consumer(queue.connection.consumer(group_id=queue.names.group))
-    (place,) = consumer.committed([TopicPartition(topic, 0)], timeout=10)
+    (place,) = consumer.committed([TopicPartition(topic, 0)], timeout=60)
     consumer.close()
     return place.offset, place.metadata or ""
 
@@ -113,8 +113,8 @@ def test_what_the_version_before_has_left_is_done_once_each_and_what_had_ended_i
     assert set(before.values()) == {1}
     with left.worker(send, hold, flaky, late, crash):
         expected = {each.origin: [each.attempt] for each in LEFT.unfinished}
-        wait_until(lambda: ran.keys() >= expected.keys(), "all that was unfinished has run", timeout_s=40)
-        wait_until(lambda: not left.lag(), "nothing is left to read", timeout_s=60)
+        wait_until(lambda: ran.keys() >= expected.keys(), "all that was unfinished has run")
+        wait_until(lambda: not left.lag(), "nothing is left to read")
     assert ran == expected
     ends = before | {origin: before.get(origin, 0) + 1 for origin in expected}
     wait_until(lambda: {origin: len(events) for origin, events in left.terminal().items()} == ends, "one end for each")

@@ -40,11 +40,11 @@ def told(caplog: pytest.LogCaptureFixture, text: str) -> list[logging.LogRecord]
 
 def hold_up(caplog: pytest.LogCaptureFixture, times: int = 1) -> None:
     """Hold up this thread until the watchdog has said so."""
-    wait_until(lambda: len(told(caplog, "has been blocked")) >= times, "the watchdog to notice", 10)
+    wait_until(lambda: len(told(caplog, "has been blocked")) >= times, "the watchdog to notice")
 
 
 async def goes_on(caplog: pytest.LogCaptureFixture, times: int = 1) -> None:
-    await asyncio.to_thread(wait_until, lambda: len(told(caplog, "the event loop goes on")) >= times, "its end", 10)
+    await asyncio.to_thread(wait_until, lambda: len(told(caplog, "the event loop goes on")) >= times, "its end")
 
 
 class OneTask:

@@ -16,8 +16,6 @@ from fairlane.consumer.handlers import Handler
 from fairlane.consumer.worker import Worker
 from fairlane.topics.payload import Signature
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def test_a_worker_that_is_asked_to_end_before_it_runs_does_not_begin() -> None:
     """Kafka is not even looked for: there is none at this address."""
@@ -55,14 +53,14 @@ def test_a_worker_that_fails_while_it_drains_does_not_wait_for_the_grace(queue: 
 
     async def long() -> None:
         runs.set()
-        await asyncio.sleep(60)
+        await asyncio.sleep(600)
 
     handler = Handler("long", long, Signature.of(long, task_type="long"))
-    worker = Worker(queue.config(grace_s=50.0), {"long": handler})
+    worker = Worker(queue.config(grace_s=600.0), {"long": handler})
 
     async def main() -> float:
         running = asyncio.create_task(worker.run())
-        assert await asyncio.to_thread(runs.wait, 30)
+        assert await asyncio.to_thread(runs.wait, 90)
         worker.stop()
         await asyncio.to_thread(wait_until, lambda: worker._executor._draining, "it to drain")
         await asyncio.to_thread(worker._crashed, ZeroDivisionError("the settler"))
@@ -72,4 +70,4 @@ def test_a_worker_that_fails_while_it_drains_does_not_wait_for_the_grace(queue: 
         return time.monotonic() - fell_at
 
     queue.send(queue.task("long"))
-    assert asyncio.run(main()) < 20
+    assert asyncio.run(main()) < 200

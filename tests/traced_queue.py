@@ -60,7 +60,7 @@ class TracedQueue:
             cwd=self.workers.folder,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=200,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -71,7 +71,7 @@ class TracedQueue:
         def found() -> list[StatusEvent]:
             return [event for event in self.queue.events(task_id) if event.state == state]
 
-        wait_until(lambda: len(found()) >= count, f"{task_id} is {state}", timeout_s=40)
+        wait_until(lambda: len(found()) >= count, f"{task_id} is {state}")
         return found()[count - 1]
 
     def spans_of(self, trace_id: str) -> list[ReceivedSpan]:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]
+from waiting import WAIT_S
 
 from fairlane.testing.memory import MemoryBroker
 
@@ -29,18 +30,18 @@ class RealKafka:
     def topic(self, partitions: int = 1, config: dict[str, str] | None = None) -> str:
         name = f"conform-{uuid.uuid4().hex[:8]}"
         topic = NewTopic(name, partitions, 1, config=config or {})
-        self._admin.create_topics([topic])[name].result(20)
+        self._admin.create_topics([topic])[name].result(60)
         ends_at = time.monotonic() + 10
-        while len(self._admin.list_topics(name, timeout=10).topics[name].partitions) < partitions:
+        while len(self._admin.list_topics(name, timeout=60).topics[name].partitions) < partitions:
             assert time.monotonic() < ends_at
         return name
 
     def add_partitions(self, topic: str, partitions: int) -> None:
-        self._admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(20)
+        self._admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(60)
 
     def delete_records(self, topic: str, partition: int, before: int) -> None:
         for done in self._admin.delete_records([TopicPartition(topic, partition, before)]).values():
-            done.result(20)
+            done.result(60)
 
     def consumer(self, properties: dict[str, Any]) -> Consumer:
         consumer = Consumer({**self._base, "fetch.wait.max.ms": 20, "fetch.queue.backoff.ms": 1, **properties})
@@ -149,7 +150,7 @@ class Reader:
         return self.found[-1][1]
 
 
-def poll_until(readers: Iterable[Reader], done: Callable[[], object], timeout_s: float = 20.0) -> None:
+def poll_until(readers: Iterable[Reader], done: Callable[[], object], timeout_s: float = WAIT_S) -> None:
     """Let all of them poll until something is so."""
     ends_at = time.monotonic() + timeout_s
     while not done():

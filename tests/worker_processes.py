@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from os import environ
 from pathlib import Path
 
+from waiting import WAIT_S
 from working_queue import WorkingQueue
 
 
@@ -38,7 +39,7 @@ class WorkerProcesses:
     def signal(self, name: str, number: signal.Signals) -> None:
         self._processes[name].send_signal(number)
 
-    def wait(self, name: str, timeout_s: float = 40) -> int:
+    def wait(self, name: str, timeout_s: float = WAIT_S) -> int:
         return self._processes[name].wait(timeout_s)
 
     def runs(self, name: str) -> bool:
@@ -57,7 +58,7 @@ class WorkerProcesses:
     def kill_all(self) -> None:
         for process in self._processes.values():
             process.kill()
-            process.wait(10)
+            process.wait(WAIT_S)
 
 
 @contextmanager

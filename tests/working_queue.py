@@ -15,6 +15,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from live_queue import headers_of, records, wait_until
+from waiting import WAIT_S
 
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.pool import WorkerPool
@@ -93,7 +94,7 @@ class WorkingQueue:
 
     def _follow(self) -> None:
         consumer = Consumer(self.connection.consumer() | {"group.id": f"{self.names.queue}-test"})
-        partitions = consumer.list_topics(self.names.status, timeout=10).topics[self.names.status].partitions
+        partitions = consumer.list_topics(self.names.status, timeout=60).topics[self.names.status].partitions
         consumer.assign([TopicPartition(self.names.status, partition, 0) for partition in partitions])
         while not self._stopping.is_set():
             for message in consumer.consume(1_000, 0.1):
@@ -119,7 +120,7 @@ class WorkingQueue:
             }
         return {origin: found for origin, found in ended.items() if found}
 
-    def wait_ended(self, count: int, *, timeout_s: float = 60.0) -> dict[str, list[StatusEvent]]:
+    def wait_ended(self, count: int, *, timeout_s: float = WAIT_S) -> dict[str, list[StatusEvent]]:
         """Wait until so many origins have a terminal event, and return them."""
         ends_at = time.monotonic() + timeout_s
         with self._changed:
@@ -132,7 +133,7 @@ class WorkingQueue:
     def terminal_unlocked(self) -> set[str]:
         return {origin for origin, found in self._events.items() if any(event.state in TERMINAL for event in found)}
 
-    def wait_event(self, task: Task, state: str, *, timeout_s: float = 30.0) -> StatusEvent:
+    def wait_event(self, task: Task, state: str, *, timeout_s: float = WAIT_S) -> StatusEvent:
         """Wait until a task has an event of this state, and return it."""
         wait_until(
             lambda: any(event.state == state for event in self.events(task.id)),
@@ -160,17 +161,17 @@ class WorkingQueue:
         topics = [lane.topic for lane in self.lanes] + [self.names.tier(tier) for tier in DEFAULT_TIERS]
         found = {}
         for topic in topics:
-            partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-            places = consumer.committed([TopicPartition(topic, number) for number in partitions], timeout=10)
+            partitions = consumer.list_topics(topic, timeout=60).topics[topic].partitions
+            places = consumer.committed([TopicPartition(topic, number) for number in partitions], timeout=60)
             for place in places:
-                _, end = consumer.get_watermark_offsets(TopicPartition(topic, place.partition), timeout=10)
+                _, end = consumer.get_watermark_offsets(TopicPartition(topic, place.partition), timeout=60)
                 found[(topic, place.partition)] = end - max(place.offset, 0)
         consumer.close()
         return {partition: left for partition, left in found.items() if left}
 
     def close(self) -> None:
         self._stopping.set()
-        self._follower.join(10)
+        self._follower.join(60)
 
 
 @contextmanager

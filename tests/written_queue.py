@@ -72,17 +72,17 @@ class WrittenQueue:
             ]
         )
         for future in made.values():
-            future.result(20)
+            future.result(60)
         self.topics = {**self.topics, **topics}
         # The answer comes before every broker, this one included, tells of them.
         wait_until(lambda: self._offsets.partitions().keys() >= topics.keys(), "the topics are there")
 
     def delete(self) -> None:
         for future in self._admin.delete_topics(list(self.topics)).values():
-            future.result(20)
+            future.result(60)
 
     def delete_topic(self, topic: str) -> None:
-        self._admin.delete_topics([topic])[topic].result(20)
+        self._admin.delete_topics([topic])[topic].result(60)
         self.topics = {name: config for name, config in self.topics.items() if name != topic}
         wait_until(lambda: topic not in self._offsets.partitions(), "the topic is gone")
 
@@ -154,7 +154,7 @@ class WrittenQueue:
         """All committed records of a topic."""
         found: list[Record] = []
         with self._reader() as consumer:
-            count = len(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
+            count = len(consumer.list_topics(topic, timeout=60).topics[topic].partitions)
             consumer.assign([TopicPartition(topic, number, 0) for number in range(count)])
             while count:
                 message = consumer.poll(10)
