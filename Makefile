@@ -56,8 +56,11 @@ types: $(STAMP)
 fmt: $(STAMP)  ## format and mend what can be mended
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-test: check  ## everything that runs here: types, lint, units, properties, a real embedded Kafka
-	@$(PYTEST) $(ARGS)
+# Most tests wait for Kafka, so JOBS may be more than the cores; each process has a broker of its own. All tests of a file
+# are run by one of them; the files begin in the order of the collection, with those that take long. What draws from a set
+# draws the same each time.
+test: check  ## everything that runs here: types, lint, units, properties, a real embedded Kafka; JOBS=3 runs files in three processes
+	@PYTHONHASHSEED=0 $(PYTEST) $(if $(JOBS),-n $(JOBS) --dist loadfile --no-loadscope-reorder) $(ARGS)
 
 test-docker: $(STAMP)  ## the compose file, for real: up, scale, kill a worker, trace, drain, down; needs a Docker engine
 	@docker info >/dev/null 2>&1 || { echo "make test-docker needs a running Docker engine, 25 or newer: install Docker Engine or Docker Desktop and see that \`docker info\` answers (DOCKER_HOST names one elsewhere)"; exit 1; }

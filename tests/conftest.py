@@ -1,7 +1,8 @@
 """Fixtures that every test may ask for: a real Kafka, a cluster of three, the name of a queue that nobody else uses.
 
 Invariant: the whole session uses one Kafka: the one that KAFKA_BOOTSTRAP_SERVERS names, else a container if
-FAIRLANE_TEST_KAFKA=testcontainers, else the embedded one.
+FAIRLANE_TEST_KAFKA=testcontainers, else the embedded one. Each process of `make test JOBS=3` is a session, with a Kafka
+of its own unless one is named; the tests of a file are run by one process, in their order.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ from fairlane.kafka import EmbeddedKafka
 
 def pytest_configure(config: pytest.Config) -> None:
     properties.load_profile(seeded=config.getoption("--hypothesis-seed") is not None)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of several processes none must begin last with what waits for long: with the tests that need Kafka."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("kafka") is None)
 
 
 @pytest.fixture(scope="session")

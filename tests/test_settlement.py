@@ -120,7 +120,14 @@ MALFORMED = Malformed(Unreadable(P5, 7, None, b"\xff", ()), "no JSON", NOW_MS)
 
 
 @pytest.mark.parametrize(
-    "code", ["TOPIC_AUTHORIZATION_FAILED", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "TOPIC_EXCEPTION", *OF_THE_RECORD]
+    "code",
+    [
+        "TOPIC_AUTHORIZATION_FAILED",
+        "UNKNOWN_TOPIC_OR_PART",
+        "_UNKNOWN_TOPIC",
+        "TOPIC_EXCEPTION",
+        *sorted(OF_THE_RECORD),
+    ],
 )
 def test_a_refused_record_of_the_outbox_is_the_handlers_doing_whatever_the_reason(code: str) -> None:
     mended = spare(with_outbox("audit-log"), "audit-log", code)
