@@ -54,7 +54,7 @@ def divisible_by(value: int) -> Callable[[tuple[int, int]], bool]:
     return lambda item: item[1] % value == 0
 
 
-@thorough(1_500)
+@thorough(400)
 @given(st.lists(STEPS, max_size=60))
 def test_it_does_what_a_sorted_list_would(steps: list[tuple[str, int]]) -> None:
     heap: DelayHeap[tuple[int, int]] = DelayHeap()

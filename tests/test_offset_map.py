@@ -34,7 +34,7 @@ def maps(draw: st.DrawFn, *, unfinished: int = 60, gap: int = 2_000, losses: int
     return OffsetMap(watermark, highest, tuple(offsets), lost, draw(st.booleans()))
 
 
-@thorough(1_000)
+@thorough(400)
 @given(maps())
 @example(OffsetMap(0, -1))
 @example(OffsetMap(2**63 - 1, 2**63 - 2, (), {}, clean=True))
@@ -153,7 +153,7 @@ def test_a_map_that_was_written_for_another_watermark_is_foreign() -> None:
     assert decode(0, text) is None
 
 
-@thorough(2_000)
+@thorough(400)
 @given(st.text() | st.text().map("fl1:".__add__) | st.binary().map(lambda raw: "fl1:" + base64.b64encode(raw).decode()))
 def test_no_text_makes_decoding_raise(text: str) -> None:
     assert decode(0, text) is None
@@ -162,7 +162,7 @@ def test_no_text_makes_decoding_raise(text: str) -> None:
 HUGE = b"\xff" * 10 + b"\x01"
 
 
-@thorough(2_000)
+@thorough(400)
 @given(st.binary(max_size=60) | st.lists(st.just(HUGE) | st.binary(min_size=1, max_size=2), max_size=8).map(b"".join))
 @example(b"\x00\x00" + HUGE + b"\x00\x00")  # a count that no list can have
 @example(b"\x00\x00\x01" + HUGE + b"\x00\x80")  # bits without end

@@ -117,7 +117,7 @@ policies = st.builds(
 units = st.floats(0, 1, exclude_max=True)
 
 
-@thorough(1_000)
+@thorough(400)
 @given(policies, st.integers(1, 2_000), units)
 def test_jitter_spreads_the_delay_by_its_part_to_either_side(policy: RetryPolicy, attempt: int, unit: float) -> None:
     middle = policy.next_delay(attempt)
@@ -127,7 +127,7 @@ def test_jitter_spreads_the_delay_by_its_part_to_either_side(policy: RetryPolicy
     assert 0 <= delay <= policy.max_s * (1 + policy.jitter) + slack
 
 
-@thorough(1_000)
+@thorough(400)
 @given(policies, st.integers(1, 2_000), units)
 def test_a_later_attempt_never_waits_less(policy: RetryPolicy, attempt: int, unit: float) -> None:
     assert policy.next_delay(attempt, unit) <= policy.next_delay(attempt + 1, unit)

@@ -348,6 +348,6 @@ class UnlimitedWorker(ScheduledWorker):
 
 
 TestScheduledWorker = ScheduledWorker.TestCase
-TestScheduledWorker.settings = thorough(1_000, steps=40)
+TestScheduledWorker.settings = thorough(400, steps=40)
 TestUnlimitedWorker = UnlimitedWorker.TestCase
 TestUnlimitedWorker.settings = thorough(300, steps=30)

@@ -373,7 +373,7 @@ def live_through(
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(1, 4), st.sampled_from([1, 2, 4, 16]))
 
 
-@thorough(1_000)
+@thorough(400)
 @given(shapes, st.integers(0, 2**32))
 def test_a_lone_killer_is_dead_after_its_losses_and_no_innocent_is(shape: tuple[int, int, int, int], seed: int) -> None:
     partitions, records, max_losses, max_open = shape
@@ -384,7 +384,7 @@ def test_a_lone_killer_is_dead_after_its_losses_and_no_innocent_is(shape: tuple[
     assert deaths == max_losses + 1
 
 
-@thorough(1_000)
+@thorough(400)
 @given(shapes, st.integers(0, 3), st.integers(0, 2**32))
 def test_many_killers_accidents_and_departures_end_with_all_settled(
     shape: tuple[int, int, int, int], killers: int, seed: int

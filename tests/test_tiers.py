@@ -137,7 +137,7 @@ def live(
 DELAYS = st.integers(1, 10 * MINUTE) | st.integers(1, 365 * DAY)
 
 
-@thorough(1_500)
+@thorough(400)
 @given(DELAYS, tier_sets | st.just(DEFAULT_TIERS), st.lists(st.integers(0, 2_000), max_size=5), st.data())
 @example(5_000, DEFAULT_TIERS, [], None)
 @example(365 * DAY, DEFAULT_TIERS, [], None)

@@ -303,4 +303,4 @@ class TrackedPartition(RuleBasedStateMachine):
 
 
 TestTrackedPartition = TrackedPartition.TestCase
-TestTrackedPartition.settings = thorough(1_000, steps=40)
+TestTrackedPartition.settings = thorough(400, steps=40)
