@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fairlane.queue import Queue
     from fairlane.settings import Settings
     from fairlane.task_definition import TaskDefinition
+    from fairlane.topics.control_errors import TaskCancelled
     from fairlane.topics.errors import FairlaneError, ResultTimeout, TaskFailed, UsageError
     from fairlane.topics.events import StatusEvent
     from fairlane.topics.names import Lane
@@ -47,6 +48,7 @@ __all__ = [
     "Stats",
     "StatusEvent",
     "Task",
+    "TaskCancelled",
     "TaskDefinition",
     "TaskFailed",
     "TaskHandle",
@@ -72,6 +74,7 @@ _HOMES: Final = {
     "Stats": "monitor.stats",
     "StatusEvent": "topics.events",
     "Task": "topics.task",
+    "TaskCancelled": "topics.control_errors",
     "TaskDefinition": "task_definition",
     "TaskFailed": "topics.errors",
     "TaskHandle": "producer",

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from fairlane.call import Call, parcels
 from fairlane.consumer.handlers import Middleware
@@ -27,6 +27,9 @@ from fairlane.topics.errors import InvalidPayload, PayloadError, ProducerClosed,
 from fairlane.topics.events import StatusEvent
 from fairlane.topics.names import DEFAULT_LEVEL, Lane, QueueNames, Tier
 from fairlane.topics.routing import lane_for
+
+if TYPE_CHECKING:
+    from fairlane.operator import Operator
 
 R = TypeVar("R")
 
@@ -181,6 +184,14 @@ class Fairlane(TaskRegistry):
     def handle(self, task_id: str) -> TaskHandle[Any]:
         """A handle for a task that was enqueued anywhere, for its status and its result as plain JSON."""
         return self.sender.handle(task_id, from_json)
+
+    @property
+    def control(self) -> Operator:
+        """What an operator may ask of this queue's workers: cancel tasks, pause and resume lanes."""
+        # Whoever only enqueues need not load what searches.
+        from fairlane.operator import Operator
+
+        return Operator(self)
 
     @property
     def sender(self) -> Sender:

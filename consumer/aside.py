@@ -26,14 +26,24 @@ from collections.abc import Collection, Iterable
 from msgspec.structs import replace
 
 from fairlane.consumer.delivery import Assigned, Delivery
-from fairlane.consumer.outcome import Completed, Dead, Deferred, Expired, HandedBack, Moved, Outcome, Retrying
+from fairlane.consumer.outcome import (
+    Cancelled,
+    Completed,
+    Dead,
+    Deferred,
+    Expired,
+    HandedBack,
+    Moved,
+    Outcome,
+    Retrying,
+)
 from fairlane.topics.task import Origin
 
 Place = tuple[Assigned, int]
 """A record: the assignment that it was read under, and its offset."""
 Ended = tuple[Delivery, Outcome]
 """What an attempt was started from, and its outcome."""
-OfDelivery = Completed | Retrying | Dead | Expired | Deferred | HandedBack | Moved
+OfDelivery = Completed | Retrying | Dead | Expired | Cancelled | Deferred | HandedBack | Moved
 
 
 class _Attempt:

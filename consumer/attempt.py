@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
@@ -19,12 +19,22 @@ from fairlane.consumer.attempt_span import AttemptSpans, with_span
 from fairlane.consumer.children import Children
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.context import Context, current
+from fairlane.consumer.control_state import Cancel, cancel_of
 from fairlane.consumer.delivery import Delivery
 from fairlane.consumer.handlers import Handler, Handlers, Middleware
-from fairlane.consumer.outcome import Completed, Dead, Expired, HandedBack, OutboxRecord, Outcome, Retrying
+from fairlane.consumer.outcome import Cancelled, Completed, Dead, Expired, HandedBack, OutboxRecord, Outcome, Retrying
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.consumer.threads import Interrupted, Threads
-from fairlane.consumer.verdict import AttemptTimeout, NoHandler, ResultTooLarge, TaskExpired, describe, failed, unfit
+from fairlane.consumer.verdict import (
+    AttemptTimeout,
+    CancelledByOperator,
+    NoHandler,
+    ResultTooLarge,
+    TaskExpired,
+    describe,
+    failed,
+    unfit,
+)
 from fairlane.topics import routing, tracing, wire
 from fairlane.topics.clock import now_ms
 from fairlane.topics.errors import InvalidPayload
@@ -99,6 +109,10 @@ class Attempts:
         self.all_in_place = len(self.in_place) == len(handlers)
         self.leaving = False
         """Whether the worker is going away: an attempt that is cancelled now is handed back, not failed."""
+        self.cancels: Mapping[str, Cancel] = {}
+        """What operators have cancelled, by task id; whoever follows that owns it."""
+        self.cancelling: set[str] = set()
+        """Ids of those whose attempts are cut off on the loop now, since they are in `cancels`."""
         self.on_stuck: Callable[[asyncio.Task[Any]], None] | None = None
         """Told of the asyncio task of an attempt that lets nothing cut it off."""
 
@@ -144,6 +158,9 @@ class Attempts:
     ) -> Outcome | None:
         """The outcome of what is not run at all: it has expired, or nobody here knows its type."""
         task = delivery.task
+        if self.cancels and (cancel := cancel_of(self.cancels, task)) is not None:
+            processing.happened("cancelled")
+            return Cancelled(delivery, 0, started_ms, cancel.why)
         if task.expires_ms and started_ms >= task.expires_ms:
             processing.failed(TaskExpired(started_ms - task.expires_ms))
             return Expired(delivery, started_ms)
@@ -203,8 +220,8 @@ class Attempts:
     ) -> Outcome:
         """What an attempt led to whose handler raised this, which is said in its span too."""
         outcome = self.failed(delivery, handler.retry, error, started_ms)
-        if isinstance(outcome, HandedBack):
-            processing.happened("handed back")
+        if isinstance(outcome, HandedBack | Cancelled):
+            processing.happened("handed back" if isinstance(outcome, HandedBack) else "cancelled")
         else:
             processing.failed(error)
         if isinstance(outcome, Retrying | Dead) and is_overload(handler, self._config, error):
@@ -228,6 +245,13 @@ class Attempts:
         info: ErrorInfo | None = None,
     ) -> Outcome:
         """What an attempt led to that raised this; `info` is the error as text, where it was made already."""
+        if isinstance(error, CancelledByOperator) or (
+            self.cancelling
+            and delivery.task.id in self.cancelling
+            and (isinstance(error, asyncio.CancelledError) or _is_cancelled())
+        ):
+            cancel = self.cancels.get(delivery.task.id)
+            return Cancelled(delivery, started_ms, now_ms(), cancel.why if cancel is not None else "")
         if self.leaving and (isinstance(error, asyncio.CancelledError) or _is_cancelled()):
             # Whatever a handler makes of its cancellation: the worker left, the handler did not fail.
             return HandedBack(delivery, now_ms())
@@ -274,6 +298,8 @@ class Attempts:
     def left_behind(self, delivery: Delivery, started_ms: int) -> Outcome:
         """What an attempt led to that goes on although it was cut off and had time to end: its time was up."""
         handler = self._handlers[delivery.task.type]
+        if delivery.task.id in self.cancelling:
+            return self.failed(delivery, handler.retry, CancelledByOperator(), started_ms)
         timeout_s = (handler.timeout_s or 0.0) if not delivery.task.timeout_ms else delivery.task.timeout_ms / 1000
         return self.failed(delivery, handler.retry, AttemptTimeout(timeout_s), started_ms)
 

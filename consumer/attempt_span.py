@@ -13,10 +13,10 @@ from msgspec.structs import replace
 
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Delivery
-from fairlane.consumer.outcome import Completed, Dead, Expired, HandedBack, Outcome, Retrying
+from fairlane.consumer.outcome import Cancelled, Completed, Dead, Expired, HandedBack, Outcome, Retrying
 from fairlane.topics import tracing
 
-Attempted = Completed | Retrying | Dead | Expired | HandedBack
+Attempted = Completed | Retrying | Dead | Expired | Cancelled | HandedBack
 A = TypeVar("A", bound=Outcome)
 
 

@@ -15,9 +15,10 @@ from fairlane.consumer.attempt_span import AttemptSpans, with_span
 from fairlane.consumer.batch_context import BatchContext
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.context import Context, current
+from fairlane.consumer.control_state import cancel_of
 from fairlane.consumer.delivery import Delivery
 from fairlane.consumer.handlers import Handler, Handlers
-from fairlane.consumer.outcome import Completed, Expired, HandedBack, OutboxRecord, Outcome
+from fairlane.consumer.outcome import Cancelled, Completed, Expired, HandedBack, OutboxRecord, Outcome
 from fairlane.consumer.verdict import TaskExpired, WrongResults, told, unfit
 from fairlane.topics import tracing
 from fairlane.topics.clock import now_ms
@@ -80,7 +81,11 @@ class BatchAttempts:
         task = delivery.task
         try:
             member.processing = self._spans.of(delivery)
-            if task.expires_ms and started_ms >= task.expires_ms:
+            cancels = self._attempts.cancels
+            if cancels and (cancel := cancel_of(cancels, task)) is not None:
+                member.processing.happened("cancelled")
+                member.outcome = Cancelled(delivery, 0, started_ms, cancel.why)
+            elif task.expires_ms and started_ms >= task.expires_ms:
                 member.processing.failed(TaskExpired(started_ms - task.expires_ms))
                 member.outcome = Expired(delivery, started_ms)
             else:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from fairlane.consumer.config import WorkerConfig
+from fairlane.consumer.config import TIERS_ACCOUNT, WorkerConfig
+from fairlane.consumer.control_state import Paused
 from fairlane.consumer.feed import Feed
 from fairlane.consumer.handlers import Handlers
 from fairlane.consumer.outcome import Outcome
@@ -59,6 +60,11 @@ class Engine:
         """Start both threads."""
         self.settler.start()
         self.reader.start()
+
+    def pause(self, paused: Paused) -> None:
+        """Start nothing of what operators have paused, and read no more of it; any thread."""
+        self.reader.hold(paused.lanes | {TIERS_ACCOUNT} if paused.tiers else paused.lanes)
+        self.feed.pause(paused.lanes)
 
     def stop(self, timeout_s: float) -> bool:
         """Leave the group, settle what is open, end both threads; whether that was done in time.

@@ -8,13 +8,15 @@ to do. Everything else here happens on the loop's thread; others only wake it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fairlane.consumer.attempt import Attempts
 from fairlane.consumer.batch_attempt import BatchAttempts
+from fairlane.consumer.cancelling import Cancelling
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Assigned, Delivery
 from fairlane.consumer.feed import Feed
@@ -92,6 +94,7 @@ class Executor:
         self._left_behind: set[int] = set()
         """Those that were given up and are still on the loop."""
         attempts.on_stuck = self._leave_behind
+        self._cancelling = Cancelling(attempts, self._on_threads, self._running, self._leave_behind)
         self._busy = 0
         self._ended: list[tuple[Delivery, Outcome]] = []
         self._next = 0
@@ -135,6 +138,12 @@ class Executor:
         delivery = self._feed.aside.moved(started, target)
         self._settler.post(Moved(delivery, moment_ms, target))
         self._feed.done(delivery, moment_ms, goes_on=True)
+
+    def cancel(self, task_ids: Container[str]) -> None:
+        """Take attempts away from their handlers whose tasks operators have cancelled; any thread."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._cancelling.cancel, task_ids)
 
     async def drain(self, grace_s: float) -> bool:
         """Start nothing more and wait for what runs; whether all of it ended within the grace."""

@@ -29,7 +29,7 @@ from fairlane.consumer.scheduler import Scheduler
 from fairlane.consumer.settler import Settler
 from fairlane.consumer.suspects import Command, Record, Run, SuspectGate
 from fairlane.consumer.suspects import Dead as Buried
-from fairlane.consumer.to_feed import CaughtUp, Recorded, Revoke, TakenOver
+from fairlane.consumer.to_feed import CaughtUp, Paused, Recorded, Revoke, TakenOver
 from fairlane.consumer.to_settler import RecordLosses
 from fairlane.consumer.verdict import WorkerLost, describe
 from fairlane.topics.offset_map import OffsetMap
@@ -49,7 +49,7 @@ class Feed:
         self._spans = AttemptSpans(config)
         self._settler = settler
         self._wake = wake
-        self._inbox: deque[Sequence[Delivery] | TakenOver | Revoke | Recorded | CaughtUp] = deque()
+        self._inbox: deque[Sequence[Delivery] | TakenOver | Revoke | Recorded | CaughtUp | Paused] = deque()
         self._adaptive = AdaptiveTypes.of(handlers, config)
         self.adapts = self._adaptive is not None
         """Whether `adapt` has something to do."""
@@ -107,6 +107,11 @@ class Feed:
             self._inbox.append(CaughtUp())
             self._wake()
 
+    def pause(self, lanes: frozenset[str]) -> None:
+        """Start nothing of these lanes, and of all others again."""
+        self._inbox.append(Paused(lanes))
+        self._wake()
+
     # What the driver calls, on its own thread.
 
     def begin(self) -> None:
@@ -127,6 +132,9 @@ class Feed:
                     self._follow(self._gate.committed(*message), now_ms)
                 case Revoke():
                     self._discard(message, now_ms)
+                case Paused():
+                    for delivery in self.places.pause(message.lanes):
+                        self._count(delivery, -1)
                 case CaughtUp():
                     self._beginning.caught_up()
                 case _:
@@ -268,9 +276,7 @@ class Feed:
         if self._batches is not None and (batch_ms := self._batches.next_due_ms) is not None:
             due_ms = batch_ms if due_ms is None else min(due_ms, batch_ms)
         begins_ms = self._beginning.due_ms
-        if begins_ms is None:
-            return due_ms
-        return begins_ms if due_ms is None else min(due_ms, begins_ms)
+        return due_ms if begins_ms is None else begins_ms if due_ms is None else min(due_ms, begins_ms)
 
     @property
     def waiting(self) -> int:
@@ -293,7 +299,7 @@ class Feed:
         return sum(self._running.values())
 
     def _admit(self, deliveries: Iterable[Delivery], now_ms: int) -> None:
-        gate, offer = self._gate, self._scheduler.offer
+        gate, offer = self._gate, self.places.offer
         cleared: Assigned | None = None
         if self.aside.awaits:
             deliveries = [delivery for delivery in deliveries if not self._comes_home(delivery)]
@@ -354,18 +360,17 @@ class Feed:
         self._wake()
 
     def _run(self, delivery: Delivery, now_ms: int) -> None:
-        due_ms = delivery.task.not_before_ms
-        if due_ms > now_ms:
-            self._delays.push(due_ms, delivery)
+        if delivery.task.not_before_ms > now_ms:
+            self._delays.push(delivery.task.not_before_ms, delivery)
         else:
             self._offer(delivery)
 
     def _offer(self, delivery: Delivery) -> None:
-        self._scheduler.offer(delivery.task.lane, delivery.task.type, delivery)
+        self.places.offer(delivery.task.lane, delivery.task.type, delivery)
 
-    def _count(self, delivery: Delivery) -> None:
-        self._taken[delivery.account] += 1
-        self.taken_bytes += delivery.size_bytes
+    def _count(self, delivery: Delivery, times: int = 1) -> None:
+        self._taken[delivery.account] += times
+        self.taken_bytes += times * delivery.size_bytes
 
     def _discard(self, revoke: Revoke, now_ms: int) -> None:
         def goes(delivery: Delivery) -> bool:

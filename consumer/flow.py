@@ -2,7 +2,8 @@
 
 Invariant: a partition is paused exactly while it has a reason to be. Its reasons are independent of each other:
 `buffer` (its account holds as many records or bytes as it may, and it is not its turn), `share` (its lane is read ahead
-of others), `map` (its offset map would no longer fit the commit metadata) and `tier` (its head is not due). Pausing
+of others), `map` (its offset map would no longer fit the commit metadata), `tier` (its head is not due) and `operator`
+(its lane was paused; of a paused queue, the tiers too). Pausing
 throws prefetched records away, so `buffer` has hysteresis: a lane that was full is read by turns (turns.py), and in
 full when it runs low.
 """
@@ -67,15 +68,33 @@ class Flow:
         self._handed_bytes = 0
         self._heavy = False
         self._partitions: dict[Partition, _State] = {}
+        self._held: frozenset[str] = frozenset()
 
     def assigned(self, partition: Partition, account: str) -> bool:
         """A partition came; returns whether it starts paused. Its state from an earlier assignment is not trusted."""
         state = _State(account)
         if self.full(account):
             state.reasons.add("buffer")
+        if account in self._held:
+            state.reasons.add("operator")
         state.paused = bool(state.reasons)
         self._partitions[partition] = state
         return state.paused
+
+    def hold(self, accounts: frozenset[str]) -> None:
+        """Read nothing of these accounts from the next update on, and of all others again."""
+        self._held = accounts
+        for partition, state in self._partitions.items():
+            if state.account not in accounts:
+                state.reasons.discard("operator")
+            elif "operator" not in state.reasons:
+                state.reasons.add("operator")
+                # Nobody waits for what it would give.
+                self._fair.ended(state.account, partition)
+
+    def is_held(self, account: str) -> bool:
+        """Whether an operator has paused it."""
+        return account in self._held
 
     def gone(self, partition: Partition) -> None:
         """A partition left."""
@@ -129,7 +148,10 @@ class Flow:
     @property
     def held_back(self) -> bool:
         """Whether anything is paused that work of others may resume: then the reader looks again soon."""
-        return any(state.reasons & {"buffer", "map", "share"} for state in self._partitions.values())
+        return any(
+            state.reasons & {"buffer", "map", "share"} and "operator" not in state.reasons
+            for state in self._partitions.values()
+        )
 
     def full(self, account: str) -> bool:
         """Whether the account is read as far ahead as it may be."""
@@ -189,7 +211,7 @@ class Flow:
 
     def _readable(self, account: str) -> list[Turn]:
         states = (each for each in self._partitions.values() if each.account == account)
-        return [state.turn for state in states if not state.reasons & {"map", "tier"}]
+        return [state.turn for state in states if not state.reasons & {"map", "tier", "operator"}]
 
 
 def fits_map(outstanding: int, span: int) -> bool:

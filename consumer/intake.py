@@ -124,7 +124,9 @@ class Intake:
 
         Until then a fresh worker would start p1 before it has seen that there is a p5.
         """
-        return bool(self._readings) and all(self._flow.full(assigned.topic) for assigned in self._behind)
+        return bool(self._readings) and all(
+            self._flow.full(assigned.topic) or self._flow.is_held(assigned.topic) for assigned in self._behind
+        )
 
     def reached_end(self, assigned: Assigned | None, end: int) -> None:
         """A partition was read to its end."""

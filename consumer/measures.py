@@ -40,6 +40,7 @@ REJECTED = Measure(
 EXPIRED = Measure(
     "fairlane_tasks_expired_total", "counter", "{task}", _TASK, "tasks that expired before they could start"
 )
+CANCELLED = Measure("fairlane_tasks_cancelled_total", "counter", "{task}", _TASK, "tasks that an operator cancelled")
 HANDED_BACK = Measure(
     "fairlane_tasks_handed_back_total", "counter", "{task}", _TASK,
     "tasks that a shutdown took from their handlers, to be run elsewhere",

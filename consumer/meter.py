@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
-from fairlane.consumer.outcome import Completed, Dead, Expired, HandedBack, Outcome, Retrying
+from fairlane.consumer.outcome import Cancelled, Completed, Dead, Expired, HandedBack, Outcome, Retrying
 from fairlane.topics.events import Counters, TypeTimes
 from fairlane.topics.task import Task
 
@@ -45,6 +45,7 @@ class Tally:
     """The attempts at one type of tasks of one lane; counts only grow."""
 
     __slots__ = (
+        "cancelled",
         "completed",
         "exemplars",
         "expired",
@@ -64,6 +65,7 @@ class Tally:
         self.completed = 0
         self.rejected = 0
         self.expired = 0
+        self.cancelled = 0
         self.handed_back = 0
         self.failed: Counter[str] = Counter()
         """Those that are dead of an error, by its class."""
@@ -170,6 +172,8 @@ class Meter:
             tally = self._tally(outcome.delivery.task)
             tally.expired += 1
             tally.letters["expired"] += 1
+        elif isinstance(outcome, Cancelled):
+            self._tally(outcome.delivery.task).cancelled += 1
         elif isinstance(outcome, HandedBack):
             self._tally(outcome.delivery.task).handed_back += 1
 

@@ -67,6 +67,7 @@ class WorkerMetrics:
         yield Reading(of.FAILED, _by_kind(tallies, lambda tally: tally.failed))
         yield _by_task(of.REJECTED, tallies, lambda tally: tally.rejected)
         yield _by_task(of.EXPIRED, tallies, lambda tally: tally.expired)
+        yield _by_task(of.CANCELLED, tallies, lambda tally: tally.cancelled)
         yield _by_task(of.HANDED_BACK, tallies, lambda tally: tally.handed_back)
         letters = _by_kind(tallies, lambda tally: tally.letters)
         letters |= {(OTHER, topic, "malformed"): count for topic, count in intake.malformed.copy().items()}

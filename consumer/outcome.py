@@ -3,9 +3,9 @@
 Invariant: an outcome is frozen and complete: `settle_records` makes every record of it without asking anybody. Its
 traceparent is the one of the attempt's own span, for the settlement to link to.
 
-Terminal: Completed, Dead, Expired, Malformed. Not terminal: Retrying (an attempt failed), Deferred (not due, moved on
-to a tier) and HandedBack (a shutdown took it away unfinished), which are the same task again, later; and Moved (its
-record held back a partition), which is the same task in another place while its attempt goes on.
+Terminal: Completed, Dead, Expired, Cancelled, Malformed. Not terminal: Retrying (an attempt failed), Deferred (not due,
+moved on to a tier) and HandedBack (a shutdown took it away unfinished), which are the same task again, later; and Moved
+(its record held back a partition), which is the same task in another place while its attempt goes on.
 """
 
 from __future__ import annotations
@@ -74,6 +74,18 @@ class Expired(msgspec.Struct, frozen=True, gc=False):
     traceparent: str = ""
 
 
+class Cancelled(msgspec.Struct, frozen=True, gc=False):
+    """An operator cancelled it: before it began (then `started_ms` is 0), or while it ran. It failed nobody, so there
+    is no letter of it.
+    """
+
+    delivery: Delivery
+    started_ms: int
+    finished_ms: int
+    reason: str = ""
+    traceparent: str = ""
+
+
 class Deferred(msgspec.Struct, frozen=True, gc=False):
     """It is not due yet: on to the next tier, at no attempt's cost."""
 
@@ -105,9 +117,11 @@ class Malformed(msgspec.Struct, frozen=True, gc=False):
     finished_ms: int
 
 
-Outcome = Completed | Retrying | Dead | Expired | Deferred | HandedBack | Moved | Malformed
-OUTCOMES: Final = (Completed, Retrying, Dead, Expired, Deferred, HandedBack, Moved, Malformed)
+Outcome = Completed | Retrying | Dead | Expired | Cancelled | Deferred | HandedBack | Moved | Malformed
+OUTCOMES: Final = (Completed, Retrying, Dead, Expired, Cancelled, Deferred, HandedBack, Moved, Malformed)
 """For `isinstance`: the most frequent one first."""
+TERMINAL_OUTCOMES: Final = (Completed, Dead, Expired, Cancelled)
+"""Those that end a task."""
 
 
 def traceparent_of(outcome: Outcome) -> str:

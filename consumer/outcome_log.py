@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from fairlane.consumer.outcome import Dead, Outcome, Retrying, traceparent_of
+from fairlane.consumer.outcome import Cancelled, Dead, Outcome, Retrying, traceparent_of
 from fairlane.topics import exception_text, tracing
 from fairlane.topics.events import ErrorInfo
 
@@ -18,6 +18,9 @@ _logger = logging.getLogger("fairlane.executor")
 def tell(outcome: Outcome) -> None:
     """Log it if it is one of a failure."""
     if not isinstance(outcome, Retrying | Dead):
+        if isinstance(outcome, Cancelled):
+            task = outcome.delivery.task
+            _logger.info("%s was cancelled %s", task.type, outcome.reason, extra={"task_id": task.id})
         return
     task, error = outcome.delivery.task, outcome.error
     _logger.log(

@@ -40,6 +40,11 @@ class Places:
         self._gathered = gathered
         self._delays = delays
         self._suspects = suspects
+        self._paused: frozenset[str] = frozenset()
+        self.paused_bytes = 0
+        """The size of what waits in lanes that operators have paused: it does not hold up others; any thread."""
+        self.offer: Callable[[str, str, Delivery], None] = scheduler.offer
+        """Puts a task, by lane and type, at the end of its lane."""
 
     def oldest_ms(self, now_ms: int) -> int:
         """How long the oldest task has waited of those that are next in their lanes, since it was enqueued or due.
@@ -67,10 +72,35 @@ class Places:
             if (each.assigned, each.offset) in wanted
         }
 
+    def pause(self, lanes: frozenset[str]) -> list[Delivery]:
+        """Let nothing of these lanes start, also what is gathered: returns that, which waits for its turn again."""
+        scheduler = self._scheduler
+        scheduler.pause(lanes)
+        gathered = self._gathered.discard(lambda each: each.task.lane in lanes) if self._gathered is not None else []
+        for delivery in reversed(gathered):
+            scheduler.finished(delivery.task.type)
+            scheduler.offer_first(delivery.task.lane, delivery.task.type, delivery)
+        self._paused = lanes
+        self.offer = self._offer_weighed if lanes else scheduler.offer
+        self._weigh()
+        return gathered
+
+    def _offer_weighed(self, lane: str, task_type: str, delivery: Delivery) -> None:
+        self._scheduler.offer(lane, task_type, delivery)
+        if lane in self._paused:
+            self.paused_bytes += delivery.size_bytes
+
+    def _weigh(self) -> None:
+        paused = self._paused
+        self.paused_bytes = (
+            sum(each.size_bytes for each in self._scheduler if each.task.lane in paused) if paused else 0
+        )
+
     def take_out(self, goes: Callable[[Delivery], bool]) -> tuple[list[Delivery], list[Delivery]]:
         """Take out those for which `goes` holds: that wait for their turn or their time, and that are gathered."""
         in_line = [*self._scheduler.discard(goes), *self._delays.discard(goes)]
         gathered = self._gathered.discard(goes) if self._gathered is not None else []
         for delivery in gathered:
             self._scheduler.finished(delivery.task.type)
+        self._weigh()
         return in_line, gathered

@@ -18,9 +18,11 @@ import msgspec
 
 from fairlane.consumer.attempt_span import AttemptSpans, with_span
 from fairlane.consumer.config import WorkerConfig
+from fairlane.consumer.control import Control
+from fairlane.consumer.control_state import cancel_of
 from fairlane.consumer.delivery import Assigned, Delivery
 from fairlane.consumer.engine import Engine
-from fairlane.consumer.outcome import Completed, Dead, Expired, Outcome
+from fairlane.consumer.outcome import Cancelled, Completed, Dead, Expired, Outcome
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.consumer.signals import RetryLater
 from fairlane.consumer.verdict import TaskExpired, failed
@@ -65,10 +67,13 @@ class Pull:
             on_settled=self._settled,
             attempts_max=retry.max_attempts,
         )
+        self._control = Control(config, on_paused=self._engine.pause, on_cancelled=lambda _: None)
+        """What is open is its caller's: of that nothing is cancelled."""
         self._open: defaultdict[str, deque[_Open]] = defaultdict(deque)
         self._settling: dict[tuple[Assigned, int], Outcome | None] = {}
         """By record, what somebody waits for, and what was settled of it."""
         self._crash: BaseException | None = None
+        self._starting = threading.Lock()
         self._started = False
 
     def dequeue(self, timeout_s: float) -> Task | None:
@@ -77,9 +82,9 @@ class Pull:
         Args:
             timeout_s: how long to wait, seconds.
         """
+        self._start()
         ends_at = time.monotonic() + timeout_s
         with self._changed:
-            self._start()
             while True:
                 self._raise_crash()
                 moment_ms = now_ms()
@@ -150,6 +155,7 @@ class Pull:
                 self._engine.feed.done(delivery, now_ms())
             self._open.clear()
         self._engine.stop(timeout_s)
+        self._control.stop(2.0)
 
     @property
     def open(self) -> int:
@@ -157,8 +163,13 @@ class Pull:
         return sum(map(len, self._open.values()))
 
     def _start(self) -> None:
-        if not self._started:
+        # Under a lock of its own: who tells what is paused wakes us, which takes the other one.
+        with self._starting:
+            if self._started:
+                return
             self._started = True
+            self._control.start()
+            self._control.wait_known(lambda: self._crash is not None)
             self._engine.start()
 
     def _next(self, moment_ms: int) -> Delivery | None:
@@ -166,6 +177,13 @@ class Pull:
         feed = self._engine.feed
         while started := feed.take(min(1, self._config.concurrency - self.open)):
             (delivery,) = started
+            cancels = self._control.cancels
+            if cancels and (cancel := cancel_of(cancels, delivery.task)) is not None:
+                with self._spans.of(delivery) as processing:
+                    processing.happened("cancelled")
+                self._engine.settler.post(with_span(Cancelled(delivery, 0, moment_ms, cancel.why), processing))
+                feed.done(delivery, moment_ms)
+                continue
             late_ms = moment_ms - delivery.task.expires_ms
             if not delivery.task.expires_ms or late_ms < 0:
                 return delivery
@@ -203,6 +221,7 @@ class Pull:
             raise TaskFailed(delivery.task.id, "failed", settled.reason, *words)
 
     def _settled(self, outcomes: Sequence[Outcome]) -> None:
+        self._control.settled(outcomes)
         with self._changed:
             for outcome in outcomes:
                 record = (outcome.delivery.assigned, outcome.delivery.offset)

@@ -104,6 +104,10 @@ class Reader:
         """Everything read so far is void: read it again, under new epochs, from what is committed."""
         self._commands.append(self._reset)
 
+    def hold(self, accounts: frozenset[str]) -> None:
+        """Read nothing of these accounts from now on, since an operator has paused them; any thread."""
+        self._commands.append(lambda _: self._flow.hold(accounts))
+
     def stop(self, timeout_s: float) -> bool:
         """Leave the group in good order; whether that was done in time."""
         self._stopping.set()
@@ -261,7 +265,8 @@ class Reader:
         for assigned in self._intake.holding():
             self._hand_on(assigned, [])
         feed = self._feed
-        pause, resume = self._flow.update(feed.taken, feed.taken_bytes, self._settler.backlog_bytes)
+        taken_bytes = feed.taken_bytes + feed.places.paused_bytes
+        pause, resume = self._flow.update(feed.taken, taken_bytes, self._settler.backlog_bytes)
         if pause:
             consumer.pause([TopicPartition(*partition) for partition in pause])
         try:

@@ -13,6 +13,10 @@ own too, it is served before the round ends; if it spent them all before, the ne
 tokens of the lanes before it come first. The bound is tight. A round in which all lanes have tasks throughout is W
 takes, w_i of them from lane i: so shares are exactly the weights.
 
+A lane that an operator has paused is not served, and counts for none of this while it is: the others share as if there
+were no such lane, so the bound holds for them with its weight left out of W and U, and for itself from when it goes on.
+It holds no slot of a type either: tasks of it that stepped aside, or were let past already, wait for it to go on.
+
 A task whose type is at its concurrency limit steps aside, in order, and does not block those behind it. When a slot of
 the type frees, it goes to the most urgent lane that has one of them aside, by the same rule of tokens (buckets of the
 type's own, so that the bound holds for the slots of a type too: counted in slots that free, from when the task stepped
@@ -22,7 +26,7 @@ aside as the oldest of its lane); that task then goes ahead of its lane, its slo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
@@ -39,26 +43,28 @@ class _Gate(Generic[T]):
     fairness key is one gate per key. Lanes only ask `open`, count `inside`, and put `aside` what may not pass yet.
     """
 
-    __slots__ = ("_tokens", "_weights", "aside", "inside", "limit")
+    __slots__ = ("_paused", "_tokens", "_weights", "aside", "inside", "limit")
 
-    def __init__(self, limit: int, weights: Sequence[int]) -> None:
+    def __init__(self, limit: int, weights: Sequence[int], paused: Set[int]) -> None:
         self.limit = limit
         self.inside = 0
         self.aside: tuple[deque[_Gated[T]], ...] = tuple(deque() for _ in weights)
         """By lane, the most urgent first, as are the buckets."""
         self._weights = weights
         self._tokens = list(weights)
+        self._paused = paused
+        """Ranks of the lanes that are not served."""
 
     @property
     def open(self) -> bool:
-        """Whether one more may pass. Never while any is aside: a place that frees is theirs at once."""
+        """Whether one more may pass. Never while any of a lane that is served is aside: what frees is theirs."""
         return self.inside < self.limit
 
     def next_aside(self) -> int | None:
         """The rank of the lane whose oldest task aside passes next; None if there is no place or none is aside."""
         if not self.open:
             return None
-        urgent = [rank for rank, tasks in enumerate(self.aside) if tasks]
+        urgent = [rank for rank, tasks in enumerate(self.aside) if tasks and rank not in self._paused]
         if not urgent:
             return None
         rank = next((rank for rank in urgent if self._tokens[rank]), None)
@@ -158,9 +164,12 @@ class Scheduler(Generic[T]):
         self._urgent_first = tuple(
             _Lane[T](name, rank, weight) for rank, (name, (_, weight)) in enumerate(urgent_first)
         )
+        self._served = self._urgent_first
+        """Those that are not paused."""
+        self._paused: set[int] = set()
         self._lanes = {lane.name: lane for lane in self._urgent_first}
         self._gates: dict[str, _Gate[T]] = {
-            task_type: _Gate(limit, weights) for task_type, limit in (concurrency or {}).items()
+            task_type: _Gate(limit, weights, self._paused) for task_type, limit in (concurrency or {}).items()
         }
 
     def offer(self, lane: str, task_type: str, item: T) -> None:
@@ -204,17 +213,17 @@ class Scheduler(Generic[T]):
         room = limit
         while room > 0:
             # Serving a lane makes none before it runnable, so one sweep is the same as to pick anew for every task.
-            for lane in self._urgent_first:
+            for lane in self._served:
                 if lane.tokens and (lane.line or lane.admitted):
                     served = lane.serve(min(lane.tokens, room), taken)
                     lane.tokens -= served
                     room -= served
                     if not room:
                         return taken
-            runnable = [lane for lane in self._urgent_first if lane.runnable()]
+            runnable = [lane for lane in self._served if lane.runnable()]
             if not runnable:
                 break
-            for lane in self._urgent_first:
+            for lane in self._served:
                 lane.tokens = lane.weight
             if len(runnable) == 1:
                 # The rounds of a lone lane, all at once.
@@ -257,6 +266,22 @@ class Scheduler(Generic[T]):
         gate.limit = limit
         self._admit(gate)
 
+    def pause(self, lanes: Container[str]) -> None:
+        """Serve all lanes but these from now on."""
+        self._step_aside()
+        self._served = tuple(lane for lane in self._urgent_first if lane.name not in lanes)
+        self._paused.clear()
+        self._paused.update(lane.rank for lane in self._urgent_first if lane.name in lanes)
+        for rank in self._paused:
+            lane = self._urgent_first[rank]
+            while lane.admitted:
+                admitted = lane.admitted.pop()
+                admitted.gate.inside -= 1
+                admitted.gate.aside[rank].appendleft(admitted)
+                lane.aside += 1
+        for gate in self._gates.values():
+            self._admit(gate)
+
     def _step_aside(self) -> None:
         """Let all step aside that head a line and may not run: a place that frees goes to the most urgent of them."""
         for lane in self._urgent_first:
@@ -293,9 +318,9 @@ class Scheduler(Generic[T]):
         return [_bare(entry) for entry in gone]
 
     def heads(self) -> list[T]:
-        """The task of each lane that is next in it; asked from another thread, those of a moment ago."""
+        """The task of each lane that is served that is next in it; asked from another thread, those of a moment ago."""
         found: list[T] = []
-        for lane in self._urgent_first:
+        for lane in self._served:
             with suppress(IndexError):
                 found.append(lane.admitted[0].item if lane.admitted else _bare(lane.line[0]))
         return found

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from fairlane.consumer.outcome import (
+    Cancelled,
     Completed,
     Dead,
     Deferred,
@@ -93,6 +94,9 @@ class Settles:
             case Expired():
                 yield from self._letter_of(outcome, "expired", None, thrift)
                 yield from self._terminal(outcome.delivery.task, self._event(outcome, "expired", reason="expired"))
+            case Cancelled():
+                event = self._event(outcome, "cancelled", reason=outcome.reason)
+                yield from self._terminal(outcome.delivery.task, event)
             case Deferred():
                 yield self._hop(outcome.delivery.kept, outcome.finished_ms)
             case HandedBack():
@@ -132,7 +136,7 @@ class Settles:
 
     def _event(
         self,
-        outcome: Retrying | Dead | Expired,
+        outcome: Retrying | Dead | Expired | Cancelled,
         state: events.State,
         *,
         due_ms: int = 0,

@@ -13,20 +13,21 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine
 from contextvars import copy_context
 from typing import Any
 
 from fairlane.consumer import threads as on_threads
 from fairlane.consumer.attempt import Arguments, Attempts, Begun
 from fairlane.consumer.attempt_span import with_span
+from fairlane.consumer.control_state import cancel_of
 from fairlane.consumer.delivery import Delivery
 from fairlane.consumer.handover import Handover
 from fairlane.consumer.outcome import Outcome
 from fairlane.consumer.outcome_log import tell
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.consumer.threads import Call, Hand, Interrupted
-from fairlane.consumer.verdict import AttemptTimeout
+from fairlane.consumer.verdict import AttemptTimeout, CancelledByOperator
 from fairlane.topics.errors import InvariantBroken
 
 Ended = list[tuple[Delivery, Outcome]]
@@ -101,6 +102,14 @@ class ThreadAttempts:
         """Take all that run away from their handlers."""
         for call in list(self._started):
             self._stop(call)
+
+    def cancel(self, task_ids: Container[str]) -> None:
+        """Take those of these ids that operators have cancelled away from their handlers; on the loop."""
+        for call in self.running:
+            task = call.delivery.task
+            if task.id in task_ids and not call.is_stopped and cancel_of(self.attempts.cancels, task) is not None:
+                call.is_cancelled = True
+                self._stop(call)
 
     def watch(self, deadline_s: float) -> None:
         """Have the timer look at that time; any thread, which has noted it before."""
@@ -182,13 +191,14 @@ class ThreadAttempt(Call):
         begun: what its handler was called with; None before that.
         deadline_s: when the time of its handler is up, on the monotonic clock.
         is_late: whether it was stopped since its time was up.
+        is_cancelled: whether it was stopped since an operator cancelled its task.
         outcome: what it led to; None before that.
     """
 
-    __slots__ = ("_hand", "_owner", "begun", "deadline_s", "delivery", "is_late", "outcome", "since_ms")
+    __slots__ = ("_hand", "_owner", "begun", "deadline_s", "delivery", "is_cancelled", "is_late", "outcome", "since_ms")
 
     def __init__(self, owner: ThreadAttempts, delivery: Delivery, since_ms: int) -> None:
-        self.is_stopped = self.is_abandoned = self.is_late = False
+        self.is_stopped = self.is_abandoned = self.is_late = self.is_cancelled = False
         self._owner = owner
         self.delivery = delivery
         self.since_ms = since_ms
@@ -247,7 +257,9 @@ class ThreadAttempt(Call):
         if not self.is_stopped:
             return error
         meant: BaseException = asyncio.CancelledError()
-        if self.is_late and self.begun is not None and self.begun.timeout_s is not None:
+        if self.is_cancelled:
+            meant = CancelledByOperator()
+        elif self.is_late and self.begun is not None and self.begun.timeout_s is not None:
             meant = AttemptTimeout(self.begun.timeout_s)
         meant.__cause__ = error
         return meant

@@ -1,4 +1,4 @@
-"""What the reader and the settler tell the feed, besides deliveries.
+"""What the reader, the settler and operators tell the feed, besides deliveries.
 
 Invariant: frozen values; the feed works through them in the order in which they were told.
 """
@@ -32,6 +32,12 @@ class Revoke(NamedTuple):
 
     assigned: frozenset[Assigned]
     quiet: threading.Event
+
+
+class Paused(NamedTuple):
+    """Operators have paused these lanes, and no others."""
+
+    lanes: frozenset[str]
 
 
 class CaughtUp(NamedTuple):

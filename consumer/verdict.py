@@ -33,6 +33,10 @@ class AttemptTimeout(TimeoutError):
         self.timeout_s = timeout_s
 
 
+class CancelledByOperator(BaseException):
+    """An operator cancelled the task while it ran."""
+
+
 class WrongResults(TypeError):
     """What a handler of batches returned is not a list with one entry for each task. To run it again mends nothing."""
 

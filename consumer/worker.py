@@ -24,6 +24,7 @@ from fairlane.consumer.attempt import Attempts
 from fairlane.consumer.batch_attempt import BatchAttempts
 from fairlane.consumer.children import Children
 from fairlane.consumer.config import WorkerConfig
+from fairlane.consumer.control import Control
 from fairlane.consumer.engine import Engine
 from fairlane.consumer.executor import Executor
 from fairlane.consumer.handlers import Handlers, Middleware
@@ -89,7 +90,17 @@ class Worker:
         self._meter = Meter(config.concurrency, handlers)
         self._children = Children(config, handlers, decode=bool(middleware))
         self._attempts = Attempts(config, handlers, middleware, self._threads, self._children)
-        self._engine = Engine(config, handlers, wake=self._wake, on_crash=self._crashed)
+        self._engine = Engine(
+            config,
+            handlers,
+            wake=self._wake,
+            on_crash=self._crashed,
+            on_settled=lambda outcomes: self._control.settled(outcomes),
+        )
+        self._control = Control(
+            config, on_paused=self._engine.pause, on_cancelled=lambda task_ids: self._executor.cancel(task_ids)
+        )
+        self._attempts.cancels = self._control.cancels
         self._executor = Executor(
             config,
             self._engine.feed,
@@ -127,11 +138,15 @@ class Worker:
         try:
             return await self._work()
         finally:
+            await asyncio.to_thread(self._control.stop, 2.0)
             await asyncio.to_thread(self.vitals.close)
 
     async def _work(self) -> int:
         if not self._stop.is_set():
             await asyncio.to_thread(self._check)
+        if not self._stop.is_set():
+            self._control.start()
+            await asyncio.to_thread(self._control.wait_known, self._stop.is_set)
         if self._stop.is_set():
             _logger.info("asked to end before it had begun")
             return self._shutdown.exit_code

@@ -10,12 +10,13 @@ from typing import Final, Literal
 
 import msgspec
 
+from fairlane.monitor.pause_view import pause_line
 from fairlane.monitor.stats import Stats, TopicStats
 from fairlane.monitor.task_view import Place, TaskView
 
-Held = Literal["ended", "running", "due", "no_workers", "limit", "backlog", "busy", "nothing", "moving"]
-"""What holds a task: it ended, it runs, it is not due, nobody works, its type runs as often as it may, others are
-before it, all slots are taken, nothing (it starts at once), or it is on its way between two places."""
+Held = Literal["ended", "running", "due", "paused", "no_workers", "limit", "backlog", "busy", "nothing", "moving"]
+"""What holds a task: it ended, it runs, it is not due, its lane is paused, nobody works, its type runs as often as it
+may, others are before it, all slots are taken, nothing (it starts at once), or it is on its way between two places."""
 
 _SECOND_MS: Final = 1_000
 
@@ -93,6 +94,13 @@ def _waiting(task: TaskView, place: Place, stats: Stats, now_ms: int) -> Explana
     before = min(place.before * max(1, lane.partitions), max(waiting - 1, 0)) if lane else place.before
     if place.kind == "tier":
         before = max(waiting, -1)
+    paused = next((each for each in stats.paused if each.lane in ("", task.lane)), None)
+    if paused is not None:
+        lane_option = f" --lane {paused.lane}" if paused.lane else ""
+        return Explanation(
+            task=task, held_by="paused", why=pause_line(paused, stats.queue, now_ms), before=before,
+            advice=f"`fairlane resume --queue {stats.queue}{lane_option}` lets it go on",
+        )  # fmt: skip
     if not stats.worker_count:
         newer = f"; {stats.newer_workers} of a newer fairlane are not counted" if stats.newer_workers else ""
         return Explanation(

@@ -16,6 +16,7 @@ from fairlane.monitor import discovery
 from fairlane.monitor.backlog import Backlog
 from fairlane.monitor.errors import ReadIncomplete
 from fairlane.monitor.offsets import Offsets
+from fairlane.monitor.pauses import Pauses
 from fairlane.monitor.roster import RATE_WINDOW_MS, Roster, mean_of
 from fairlane.monitor.scan import BEGINNING, Commit, Partition, Scanner, Span
 from fairlane.monitor.stats import RunningStats, Stats, TopicStats, WorkerStats
@@ -93,6 +94,7 @@ class Watcher:
         self._topics: dict[str, int] = {}
         self._topics_ms = -TOPICS_REFRESHED_MS
         self._roster = Roster()
+        self._pauses = Pauses(names)
         self._newer: dict[str, int] = {}
         """When a worker was last heard of whose heartbeats a newer fairlane writes, Unix ms."""
         self._replayed: set[tuple[str, int, int]] = set()
@@ -190,6 +192,7 @@ class Watcher:
                 self._roster.add(beat)
             elif is_newer(value):
                 self._newer[key] = message.timestamp()[1]
+        self._pauses.follow(self._log, self._topics)
 
     def _taken(
         self, committed: Mapping[Partition, Commit], ends: Mapping[Partition, int], running: Sequence[RunningStats]
@@ -290,6 +293,7 @@ class Watcher:
             types=types,
             running=running,
             held_back=roster.held_back(now_ms),
+            paused=self._pauses.now(now_ms),
         )
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from fairlane.topics.control import ControlRecord
 from fairlane.topics.events import RunningTask
 from fairlane.topics.held_back import HeldBack
 
@@ -138,6 +139,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         workers_known: alive, and lost in the last five minutes.
         newer_workers: workers alive besides, of a newer fairlane whose heartbeats this one cannot read.
         held_back: partitions that a task holds back, the most held back first.
+        paused: what operators have paused: lanes, or the queue.
         queue: name of the queue.
         at_ms: when it was collected, Unix ms.
     """
@@ -168,6 +170,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     types: tuple[TypeStats, ...] = ()
     running: tuple[RunningStats, ...] = ()
     held_back: tuple[HeldBack, ...] = ()
+    paused: tuple[ControlRecord, ...] = ()
 
     def to_json(self) -> bytes:
         """As JSON, by the names of the fields."""

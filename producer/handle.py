@@ -127,7 +127,8 @@ class TaskHandle(msgspec.Struct, Generic[R], frozen=True, eq=False, weakref=True
             timeout_s: how long to wait, seconds.
 
         Raises:
-            TaskFailed: it ended without a result: failed, cancelled or expired.
+            TaskFailed: it ended without a result: failed or expired.
+            TaskCancelled: an operator cancelled it; it is a TaskFailed too.
             ResultTimeout: it has not ended yet; it goes on all the same.
             InvalidResult: what it returned is not what its handler's signature says here.
             KafkaUnreachable: no broker answered.

@@ -14,6 +14,7 @@ from fairlane.producer.handle import Trail
 from fairlane.producer.steps import Course, Until, arun, run
 from fairlane.producer.watch import Answer
 from fairlane.topics.connection import Connection
+from fairlane.topics.control_errors import TaskCancelled
 from fairlane.topics.errors import FairlaneError, KafkaUnreachable, ResultTimeout, TaskFailed, TaskUnknown
 from fairlane.topics.events import StatusEvent
 from fairlane.topics.names import QueueNames
@@ -86,7 +87,8 @@ class Results:
             trail.ended = event
         if event.state != "completed":
             error = event.error
-            raise TaskFailed(
+            kind = TaskCancelled if event.state == "cancelled" else TaskFailed
+            raise kind(
                 trail.id,
                 event.state,
                 event.reason,

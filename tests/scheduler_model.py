@@ -28,6 +28,7 @@ class SchedulerModel:
         ordered = sorted(lanes.items(), key=lambda lane: -lane[1][0])
         self.lanes = [LaneModel(name, weight, tokens=weight) for name, (_, weight) in ordered]
         self.limits = dict(limits)
+        self.paused: frozenset[str] = frozenset()
         self.running = dict.fromkeys(limits, 0)
         self.aside: dict[tuple[str, str], list[Task]] = {(t, name): [] for t in limits for name in lanes}
         self.type_tokens = {(t, lane.name): lane.weight for t in limits for lane in self.lanes}
@@ -62,12 +63,13 @@ class SchedulerModel:
                 self.aside[task.type, lane.name].append(task)
 
     def take_one(self) -> Task | None:
-        runnable = [lane for lane in self.lanes if lane.admitted or lane.line]
+        runnable = [lane for lane in self.lanes if (lane.admitted or lane.line) and lane.name not in self.paused]
         if not runnable:
             return None
         if not any(lane.tokens for lane in runnable):
             for lane in self.lanes:
-                lane.tokens = lane.weight
+                if lane.name not in self.paused:
+                    lane.tokens = lane.weight
         lane = next(lane for lane in runnable if lane.tokens)
         lane.tokens -= 1
         for other in self.lanes:
@@ -83,6 +85,21 @@ class SchedulerModel:
                 other.passed_over = 0
         return task
 
+    def pause(self, lanes: frozenset[str]) -> None:
+        self.paused = lanes
+        for lane in self.lanes:
+            if lane.name in lanes:
+                lane.passed_over = 0
+                while lane.admitted:
+                    task = lane.admitted.pop()
+                    self.running[task.type] -= 1
+                    self.aside[task.type, lane.name].insert(0, task)
+                for task_type in self.limits:
+                    self.type_passed_over[task_type, lane.name] = 0
+        for task_type in self.limits:
+            self.admit(task_type)
+        self.step_aside()
+
     def finished(self, task_type: str) -> None:
         if task_type in self.limits:
             self.running[task_type] -= 1
@@ -95,7 +112,7 @@ class SchedulerModel:
 
     def admit(self, task_type: str) -> None:
         while not self.blocked(task_type):
-            waiting = [lane for lane in self.lanes if self.aside[task_type, lane.name]]
+            waiting = [each for each in self.lanes if self.aside[task_type, each.name] and each.name not in self.paused]
             if not waiting:
                 return
             if not any(self.type_tokens[task_type, lane.name] for lane in waiting):

@@ -71,6 +71,19 @@ def test_each_reason_holds_a_partition_on_its_own() -> None:
     assert f.update({"tiers": 10}, 0) == ([], [TIER])
 
 
+def test_what_an_operator_pauses_is_not_read_whatever_else_holds_it_or_comes_and_goes() -> None:
+    f = flow()
+    f.hold(frozenset({"p5", "tiers"}))
+    assert f.update({}, 0) == ([LANE, TIER], [])
+    assert not f.held_back, "nothing that a finished task could resume"
+    assert f.assigned(("p5", 1), "p5"), "a partition that comes starts paused"
+    f.wait(TIER, NOW_MS)
+    f.hold(frozenset())
+    assert f.update({}, 0) == ([], [LANE, ("p5", 1)])
+    f.relieve((), NOW_MS)
+    assert f.update({}, 0) == ([], [TIER])
+
+
 def test_a_tier_is_read_again_when_its_head_is_due() -> None:
     f = flow()
     f.wait(TIER, NOW_MS + 1_000)

@@ -194,6 +194,32 @@ def test_a_discarded_task_that_held_a_slot_passes_it_on() -> None:
     assert tasks.take(5) == ["r3"]
 
 
+def test_a_paused_lane_is_not_served_and_others_share_as_if_it_were_not_there() -> None:
+    tasks = scheduler()
+    fill(tasks, 40)
+    tasks.pause({"p5", "p3"})
+    one_round = ["p4"] * 8 + ["p2"] * 2 + ["p1"]
+    assert tasks.take(22) == one_round * 2
+    tasks.pause(())
+    assert tasks.take(1) == ["p5"]
+    assert tasks.waiting("p3") == 40
+
+
+def test_a_paused_lane_holds_no_slot_of_a_type() -> None:
+    tasks = scheduler(concurrency={"one": 1})
+    tasks.offer("p3", "one", "runs")
+    tasks.offer("p3", "one", "was next")
+    tasks.offer("p1", "one", "waits behind it")
+    assert tasks.take(3) == ["runs"]
+    tasks.finished("one")
+    tasks.pause({"p3"})
+    assert tasks.take(3) == ["waits behind it"]
+    tasks.pause(())
+    assert tasks.take(3) == []
+    tasks.finished("one")
+    assert tasks.take(3) == ["was next"]
+
+
 def test_it_says_what_waits_where() -> None:
     tasks = scheduler()
     tasks.offer("p1", "work", "a")
@@ -315,6 +341,13 @@ class ScheduledWorker(RuleBasedStateMachine):
         self.scheduler.set_limit(kind, limit)
         self.model.set_limit(kind, limit)
         self.most[kind] = max(limit, self.model.running[kind])
+        self.no_lane_starves()
+
+    @rule(ranks=st.sets(st.integers(0, 4), max_size=3))
+    def pause(self, ranks: set[int]) -> None:
+        lanes = frozenset(lane.name for rank, lane in enumerate(self.model.lanes) if rank in ranks)
+        self.scheduler.pause(lanes)
+        self.model.pause(lanes)
         self.no_lane_starves()
 
     @rule(modulus=st.integers(1, 4))

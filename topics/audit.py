@@ -1,8 +1,10 @@
 """Who did what to a queue: the JSON of `<queue>.audit`.
 
-Invariant: an action and its audit record are written in one transaction: there is none without the other. Of a letter
-the record says all by itself, so whoever reads the topic to its end knows which letters are dealt with. Readers accept
-unknown fields and actions, and refuse an unknown version.
+Invariant: what is done to a letter and its audit record are written in one transaction: there is none without the
+other. What is asked of the workers (`cancel`, `pause`, `resume`) is audited once Kafka has acknowledged it, since a
+record of `<queue>.control` is in no transaction: an audit may lack what was done, and says nothing that was not.
+Of a letter the record says all by itself, so whoever reads the topic to its end knows which letters are dealt with.
+Readers accept unknown fields and actions, and refuse an unknown version.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from fairlane.topics.events import UNREADABLE, Whole
 
 REPLAY: Final = "replay"
 PURGE: Final = "purge"
+CANCEL: Final = "cancel"
+PAUSE: Final = "pause"
+RESUME: Final = "resume"
 
 DEALT_WITH: Final = frozenset({REPLAY, PURGE})
 """What takes a letter off the list of those that nobody has dealt with."""

@@ -139,7 +139,9 @@ class _Judge:
         else:
             why = "it is a lane of this queue, but belongs to somebody else, who makes it"
             command = self._kafka("topics", f"--create --topic '{spec.name}'")
-        return Difference("broken", "missing", spec.name, "the topic", "there", "missing", why, command)
+        # A queue that an older fairlane made works without: nobody can pause or cancel then.
+        severity: Severity = "warning" if spec.role == "control" else "broken"
+        return Difference(severity, "missing", spec.name, "the topic", "there", "missing", why, command)
 
     def _offline(self, topic: FoundTopic) -> list[Difference]:
         if not topic.offline:

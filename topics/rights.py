@@ -31,7 +31,7 @@ DOES: Final[Mapping[Role, str]] = MappingProxyType(
         "producer": "enqueues, waits for results",
         "worker": "runs tasks, retries, buries, trims",
         "monitor": "looks: monitor, workers, status, dlq list and show, topics check and describe",
-        "operator": "what a monitor may, and deals with dead letters: dlq replay and purge",
+        "operator": "what a monitor may, deals with dead letters, and cancels, pauses and resumes",
         "admin": "makes, checks, mends, grows and deletes the queue's topics",
     }
 )
@@ -150,7 +150,9 @@ def _worker(its: _Topics) -> list[Right]:
         *its.on("Write", [names.workers], "its heartbeat"),
         *its.on("Delete", [*its.lanes, *its.tiers], "trimming: DeleteRecords has no smaller right"),
         *its.on("DescribeConfigs", its.owned, "whether the queue would lose data"),
-        *its.on("Describe", [names.control, names.audit], "whether the queue is whole"),
+        *its.on("Read", [names.control], "what operators ask"),
+        *its.on("Write", [names.control], "that a cancel has served"),
+        *its.on("Describe", [names.audit], "whether the queue is whole"),
         its.group("Read", "to join the group and commit"),
         Right(
             "transactional-id", f"{names.group}-", "Write", True, "settling, one id a start; ending that of the dead"
@@ -160,10 +162,10 @@ def _worker(its: _Topics) -> list[Right]:
 
 def _monitor(its: _Topics) -> list[Right]:
     names = its.names
-    read = [*its.lanes, *its.foreign, *its.tiers, names.dlq, names.status, names.audit, names.workers]
+    read = [*its.lanes, *its.foreign, *its.tiers, names.dlq, names.status, names.audit, names.control, names.workers]
     return [
         *its.on("Read", read, "what waits, what became of it, who works"),
-        *its.on("Describe", [names.replies, names.control], "whether the queue is whole"),
+        *its.on("Describe", [names.replies], "whether the queue is whole"),
         *its.on("DescribeConfigs", its.owned, "topics check"),
         its.group("Describe", "how far the workers are"),
     ]
@@ -174,6 +176,7 @@ def _operator(its: _Topics) -> list[Right]:
     return [
         *_monitor(its),
         *its.on("Write", [*its.lanes, *its.foreign], "letters that are put back"),
+        *its.on("Write", [its.names.control], "cancel, pause, resume"),
         *its.on("Write", [its.names.audit], "who did what"),
         *its.on("Delete", [its.names.dlq], "dlq purge, which only marks letters without it"),
         Right("transactional-id", replay, "Write", why="both in one transaction"),

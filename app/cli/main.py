@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 import fairlane
-from fairlane.cli import dlq, dlq_replay, enqueue, kafka, monitor, tasks, topics
+from fairlane.cli import control, dlq, dlq_replay, enqueue, kafka, monitor, tasks, topics
 from fairlane.cli.audit import audit
 from fairlane.cli.demo import demo
 from fairlane.cli.explain import explain
@@ -40,6 +40,10 @@ app.command(cls=enqueue.EnqueueCommand)(enqueue.enqueue)
 dlq.app.command()(dlq_replay.replay)
 dlq.app.command()(dlq_replay.purge)
 app.add_typer(dlq.app)
+app.command()(control.cancel)
+app.command()(control.pause)
+app.command()(control.resume)
+app.add_typer(control.app)
 app.command()(audit)
 app.command()(demo)
 app.command()(status)

@@ -1,0 +1,174 @@
+"""`fairlane cancel`, `pause`, `resume` and `control list`: what an operator asks of all workers of a queue.
+
+Invariant: what is printed is in Kafka, acknowledged, and in the audit; text of others is made harmless.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import typer
+
+from fairlane.cli.durations import parse_duration_s
+from fairlane.cli.options import (
+    JsonOption,
+    PropertyOption,
+    QueueOption,
+    QueueTarget,
+    QueueUrlOption,
+    TimeoutOption,
+    queue_target,
+)
+from fairlane.cli.topics_view import console
+from fairlane.monitor.control import CancelAnswer, Controller
+from fairlane.monitor.pause_view import pause_line
+from fairlane.monitor.section import Column, Section
+from fairlane.monitor.show import json_text, moment, visible
+from fairlane.operator import user_and_host
+from fairlane.topics import rfc3339
+from fairlane.topics.clock import now_ms
+from fairlane.topics.control import ControlRecord
+from fairlane.topics.errors import UsageError
+
+app = typer.Typer(name="control", help="What operators ask of the workers of a queue.", no_args_is_help=True)
+
+ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why: shown, and kept in the audit.")]
+LaneOption = Annotated[
+    str, typer.Option("--lane", metavar="LANE", help="Only this lane: its level (3, p3) or its topic.")
+]
+
+
+def cancel(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of tasks.", show_default=False)],
+    queue: QueueOption = "",
+    reason: ReasonOption = "",
+    queue_url: QueueUrlOption = "",
+    properties: PropertyOption = None,
+    timeout_s: TimeoutOption = 10.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Cancel tasks: one that waits never runs, one that runs is cut off. It needs no worker to be there.
+
+    Exit code 5: all of them had ended already, or nothing speaks of them (those are remembered for 30 days).
+    """
+    target = queue_target(queue, queue_url, properties)
+    answers = _controller(target, timeout_s).cancel(ids, reason=reason)
+    if as_json:
+        typer.echo(json_text(msgspec.json.encode(answers)))
+    else:
+        for answer in answers:
+            typer.echo(f"{visible(answer.id)}: {_said(answer)}")
+    if all(answer.found in ("ended", "unknown") for answer in answers):
+        raise typer.Exit(5)
+
+
+def _said(answer: CancelAnswer) -> str:
+    match answer.found:
+        case "ended":
+            return f"{answer.state} already: nothing to cancel"
+        case "unknown":
+            return "nothing speaks of it; if it comes from before now, it will not run (kept for 30 days)"
+        case "running":
+            return "cancelled: it runs, and is cut off"
+        case "not looked up":
+            return "cancelled, unless it has ended"
+        case _:
+            return f"cancelled: it was {answer.found}, and does not run"
+
+
+def pause(
+    queue: QueueOption = "",
+    lane: LaneOption = "",
+    for_: Annotated[str, typer.Option("--for", metavar="TIME", help="Go on by itself after so long: 10m.")] = "",
+    until: Annotated[str, typer.Option("--until", metavar="TIME", help="Or then: 2026-11-24T05:00:00Z.")] = "",
+    reason: ReasonOption = "",
+    queue_url: QueueUrlOption = "",
+    properties: PropertyOption = None,
+    timeout_s: TimeoutOption = 10.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Start nothing more of a queue, or of one lane, until `fairlane resume`. What runs goes on; nothing is lost."""
+    target = queue_target(queue, queue_url, properties)
+    record = _controller(target, timeout_s).pause(lane, until_ms=_until_ms(for_, until), reason=reason)
+    if as_json:
+        typer.echo(json_text(msgspec.json.encode(record)))
+        return
+    typer.echo(f"{pause_line(record, target.names.queue, record.at_ms)}. Running tasks go on.")
+
+
+def resume(
+    queue: QueueOption = "",
+    lane: LaneOption = "",
+    reason: ReasonOption = "",
+    queue_url: QueueUrlOption = "",
+    properties: PropertyOption = None,
+    timeout_s: TimeoutOption = 10.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a paused queue, or lane, go on. A lane that was paused by itself stays so when the queue goes on."""
+    target = queue_target(queue, queue_url, properties)
+    left = _controller(target, timeout_s).resume(lane, reason=reason)
+    if as_json:
+        typer.echo(json_text(msgspec.json.encode(left)))
+        return
+    typer.echo(f"{visible(lane) or f'queue {target.names.queue}'} goes on.")
+    for record in left:
+        typer.echo(f"Still so: {pause_line(record, target.names.queue, now_ms())}.")
+
+
+@app.command("list")
+def list_(
+    queue: QueueOption = "",
+    queue_url: QueueUrlOption = "",
+    properties: PropertyOption = None,
+    timeout_s: TimeoutOption = 10.0,
+    as_json: JsonOption = False,
+) -> None:
+    """List what is in force: pauses, and cancels that wait for their tasks. `fairlane audit` has the history."""
+    target = queue_target(queue, queue_url, properties)
+    found = _controller(target, timeout_s).in_force()
+    if as_json:
+        typer.echo(json_text(msgspec.json.encode(found)))
+        return
+    if not found:
+        typer.echo("Nothing is paused, and no cancel waits.")
+        return
+    out = console()
+    rows = tuple(tuple(visible(text) or "-" for text in _row(record)) for record in found)
+    out.print(Section(_COLUMNS, rows).table(out.width))
+
+
+_COLUMNS = (
+    Column("What", right=False),
+    Column("Of", right=False, least=12),
+    Column("Who", right=False, least=8),
+    Column("Since", right=False),
+    Column("Until", right=False, rank=1),
+    Column("Reason", right=False, rank=2, least=8),
+)
+
+
+def _row(record: ControlRecord) -> tuple[str, ...]:
+    until = moment(record.until_ms) if record.until_ms else ""
+    of = record.lane or record.task_id or record.scope
+    return (record.kind, of, record.who, moment(record.at_ms), until, record.reason)
+
+
+def _until_ms(for_: str, until: str) -> int:
+    if for_ and until:
+        raise UsageError("both --for and --until are given", "Give one of them")
+    if for_:
+        return now_ms() + max(1, round(parse_duration_s(for_, "--for") * 1_000))
+    if not until:
+        return 0
+    at_ms = rfc3339.parse_ms(until)
+    if at_ms is None:
+        raise UsageError(f"--until {until!r} is no time", "Write 2026-11-24T05:00:00Z, or say --for 10m")
+    return at_ms
+
+
+def _controller(target: QueueTarget, timeout_s: float) -> Controller:
+    return Controller(
+        target.connection, target.names, target.lanes, who=user_and_host(), via="cli", timeout_s=timeout_s
+    )

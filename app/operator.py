@@ -1,0 +1,117 @@
+"""What an operator may ask of an app's workers, from Python: `app.control.pause(…)`, as the commands do it.
+
+Invariant: one implementation (`monitor.control`), here by the app's settings; each method returns when Kafka has
+acknowledged it, whether workers run or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import socket
+from typing import TYPE_CHECKING
+
+from fairlane.monitor.control import CancelAnswer, Controller
+from fairlane.topics.clock import now_ms
+from fairlane.topics.control import ControlRecord
+from fairlane.topics.errors import UsageError
+
+if TYPE_CHECKING:
+    from fairlane.app import Fairlane
+
+
+class Operator:
+    """Asks things of the workers of an app's queue.
+
+    Args:
+        app: whose queue it is.
+        who: for the audit; user and host by default.
+        timeout_s: how long one answer of Kafka's may take, seconds.
+    """
+
+    def __init__(self, app: Fairlane, *, who: str = "", timeout_s: float = 10.0) -> None:
+        self._app = app
+        self._who = who or user_and_host()
+        self._timeout_s = timeout_s
+
+    def cancel(self, *task_ids: str, reason: str = "") -> list[CancelAnswer]:
+        """Cancel tasks: one that waits never runs, one that runs is cut off. Returns what was found of each.
+
+        Args:
+            task_ids: of tasks of this queue, whoever enqueued them.
+            reason: why, for whoever asks later.
+
+        Raises:
+            UsageError: an id is none, or none is given.
+            TooManyCancels: more would be in force than workers hold.
+            NoControl: the queue has no control topic.
+            NotControlled, RightMissing: Kafka refused.
+            KafkaUnreachable: no broker answered.
+        """
+        return self._controller().cancel(task_ids, reason=reason)
+
+    async def acancel(self, *task_ids: str, reason: str = "") -> list[CancelAnswer]:
+        """The same as `cancel`, for async code."""
+        return await asyncio.to_thread(self.cancel, *task_ids, reason=reason)
+
+    def pause(self, lane: str = "", *, for_s: float | None = None, reason: str = "") -> ControlRecord:
+        """Start nothing more of a lane, or of the whole queue, until it is resumed; what runs goes on.
+
+        Args:
+            lane: its topic, or its name in the queue (`p3`); "" is the whole queue.
+            for_s: after how long it goes on by itself, seconds; None is not before `resume`.
+            reason: why, for whoever asks later.
+
+        Raises:
+            UsageError: there is no such lane, or the time is none.
+            NoControl, NotControlled, RightMissing, KafkaUnreachable: as for `cancel`.
+        """
+        if for_s is not None and not 0 < for_s < 1e9:
+            raise UsageError(f"a pause of {for_s} s is none", "Give seconds, more than 0")
+        until_ms = now_ms() + round(for_s * 1000) if for_s is not None else 0
+        return self._controller().pause(lane, until_ms=until_ms, reason=reason)
+
+    async def apause(self, lane: str = "", *, for_s: float | None = None, reason: str = "") -> ControlRecord:
+        """The same as `pause`, for async code."""
+        return await asyncio.to_thread(self.pause, lane, for_s=for_s, reason=reason)
+
+    def resume(self, lane: str = "", *, reason: str = "") -> tuple[ControlRecord, ...]:
+        """Take the pause of a lane, or of the whole queue, back; returns the pauses that are still in force.
+
+        Args:
+            lane: as for `pause`; a lane that was paused by itself stays so when the queue goes on.
+            reason: why, for whoever asks later.
+
+        Raises:
+            UsageError: it is not paused.
+            NoControl, NotControlled, RightMissing, KafkaUnreachable: as for `cancel`.
+        """
+        return self._controller().resume(lane, reason=reason)
+
+    async def aresume(self, lane: str = "", *, reason: str = "") -> tuple[ControlRecord, ...]:
+        """The same as `resume`, for async code."""
+        return await asyncio.to_thread(self.resume, lane, reason=reason)
+
+    def list(self) -> tuple[ControlRecord, ...]:
+        """What is in force: pauses first, then cancels, the oldest first.
+
+        Raises:
+            NoControl, ReadIncomplete, RightMissing, KafkaUnreachable: it cannot be read.
+        """
+        return self._controller().in_force()
+
+    async def alist(self) -> tuple[ControlRecord, ...]:
+        """The same as `list`, for async code."""
+        return await asyncio.to_thread(self.list)
+
+    def _controller(self) -> Controller:
+        app = self._app
+        return Controller(app.connection, app.names, app.lanes, who=self._who, via="python", timeout_s=self._timeout_s)
+
+
+def user_and_host() -> str:
+    """Who we are, as far as the system knows."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError):
+        return f"unknown@{socket.gethostname()}"

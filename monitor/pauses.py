@@ -1,0 +1,99 @@
+"""Reads what operators ask of the workers of a queue now, for whoever looks.
+
+Invariant: it only reads. Of each kind and scope the newest record counts, as in a worker; what nobody can read, and
+what has ended by itself, is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from confluent_kafka import Message
+
+from fairlane.monitor.scan import BEGINNING, Scanner
+from fairlane.topics.connection import Connection
+from fairlane.topics.control import PAUSE, ControlRecord, decode_control
+from fairlane.topics.errors import RightMissing
+from fairlane.topics.names import QueueNames
+
+
+class Controls:
+    """The control records of a queue, in the order in which they are noted."""
+
+    def __init__(self) -> None:
+        self._records: dict[bytes, ControlRecord] = {}
+
+    def note(self, message: Message) -> None:
+        """The next record of the topic."""
+        key, value = message.key() or b"", message.value()
+        record = decode_control(key, value) if value is not None else None
+        if record is not None:
+            self._records[key] = record
+        elif value is None:
+            self._records.pop(key, None)
+
+    def in_force(self, now_ms: int) -> tuple[ControlRecord, ...]:
+        """Those that count at that time, Unix ms: pauses first, the oldest first."""
+        found = [record for record in self._records.values() if record.holds(now_ms)]
+        return tuple(sorted(found, key=lambda record: (record.kind != PAUSE, record.at_ms)))
+
+    def paused(self, now_ms: int) -> tuple[ControlRecord, ...]:
+        """The pauses of them."""
+        return tuple(record for record in self._records.values() if record.kind == PAUSE and record.holds(now_ms))
+
+
+def in_force(
+    connection: Connection, names: QueueNames, now_ms: int, *, timeout_s: float = 10
+) -> tuple[ControlRecord, ...]:
+    """What is asked of the workers of a queue that has a control topic: pauses first, the oldest first.
+
+    Args:
+        connection: to the cluster.
+        names: of the queue.
+        now_ms: Unix ms.
+        timeout_s: how long it may take, seconds.
+
+    Raises:
+        ReadIncomplete: there was more to read than the time allowed.
+        RightMissing: we may not read it.
+        KafkaUnreachable: no broker answered.
+    """
+    controls = Controls()
+    with Scanner(connection, timeout_s=timeout_s, group=names.group) as scanner:
+        for message in scanner.read({(names.control, 0): BEGINNING}):
+            controls.note(message)
+    return controls.in_force(now_ms)
+
+
+class Pauses:
+    """Follows the pauses of one queue over a connection that is kept.
+
+    Where they may not be read (a monitor that was given its rights by an older fairlane), none are shown.
+
+    Args:
+        names: of the queue.
+    """
+
+    def __init__(self, names: QueueNames) -> None:
+        self._place = (names.control, 0)
+        self._controls = Controls()
+        self._hidden = False
+
+    def follow(self, scanner: Scanner, topics: Iterable[str]) -> None:
+        """Read what is new.
+
+        Args:
+            scanner: reads it.
+            topics: all there are.
+        """
+        if self._hidden or self._place[0] not in topics:
+            return
+        try:
+            for message in scanner.read({self._place: scanner.ends.get(self._place, BEGINNING)}):
+                self._controls.note(message)
+        except RightMissing:
+            self._hidden = True
+
+    def now(self, now_ms: int) -> tuple[ControlRecord, ...]:
+        """Those in force."""
+        return self._controls.paused(now_ms)

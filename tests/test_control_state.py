@@ -1,0 +1,124 @@
+"""What operators ask, folded: the newest word on each thing counts until it is taken back or its time is over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from properties import thorough
+from worker_parts import NOW_MS, task
+
+from fairlane.consumer.control_state import NOTHING_PAUSED, ControlState, Paused, cancel_of
+from fairlane.topics.control import CANCEL, LANE, PAUSE, QUEUE, TASK, ControlRecord, encode_control, key_of
+
+LANES = ("shop.p5", "shop.p3", "orders")
+
+
+def state() -> ControlState:
+    return ControlState(LANES)
+
+
+def ask(target: ControlState, kind: str, scope: str, **fields: Any) -> str:
+    record = ControlRecord(kind=kind, scope=scope, **fields)
+    return target.note(record.key, encode_control(record))
+
+
+def cancel(target: ControlState, task_id: str = "t-1", **fields: Any) -> str:
+    return ask(target, CANCEL, TASK + task_id, **{"before_ms": NOW_MS, **fields})
+
+
+def test_a_lane_is_paused_until_a_tombstone_takes_it_back() -> None:
+    s = state()
+    ask(s, PAUSE, LANE + "shop.p3")
+    ask(s, PAUSE, LANE + "somebody-elses")
+    assert s.look(NOW_MS) == Paused(frozenset({"shop.p3"}))
+    s.note(key_of(PAUSE, LANE + "shop.p3"), None)
+    assert s.look(NOW_MS) == NOTHING_PAUSED
+
+
+def test_a_paused_queue_is_all_lanes_and_the_tiers_and_leaves_pauses_of_lanes_behind() -> None:
+    s = state()
+    ask(s, PAUSE, LANE + "orders")
+    ask(s, PAUSE, QUEUE)
+    assert s.look(NOW_MS) == Paused(frozenset(LANES), tiers=True)
+    s.note(key_of(PAUSE, QUEUE), None)
+    assert s.look(NOW_MS) == Paused(frozenset({"orders"}))
+
+
+def test_a_pause_ends_by_itself_and_says_when() -> None:
+    s = state()
+    ask(s, PAUSE, QUEUE, until_ms=NOW_MS + 50)
+    ask(s, PAUSE, LANE + "orders", until_ms=NOW_MS + 90)
+    assert s.next_end_ms == NOW_MS + 50
+    assert s.look(NOW_MS + 49).tiers
+    assert s.look(NOW_MS + 50) == Paused(frozenset({"orders"}))
+    assert s.next_end_ms == NOW_MS + 90
+    assert s.look(NOW_MS + 90) == NOTHING_PAUSED
+    assert s.next_end_ms is None
+
+
+def test_a_cancel_binds_what_was_enqueued_before_it_and_not_replayed_since() -> None:
+    s = state()
+    assert cancel(s, replays=1) == "t-1"
+    assert cancel_of(s.cancels, task(enqueued_ms=NOW_MS, replays=1)) is not None
+    assert cancel_of(s.cancels, task(enqueued_ms=NOW_MS + 1, replays=1)) is None
+    assert cancel_of(s.cancels, task(enqueued_ms=NOW_MS, replays=2)) is None
+    assert cancel_of(s.cancels, task(id="t-2", enqueued_ms=NOW_MS)) is None
+
+
+def test_a_cancel_says_who_and_why_and_ends_by_itself() -> None:
+    s = state()
+    cancel(s, who="ann@host", reason="twice", until_ms=NOW_MS + 10)
+    cancel(s, "t-2", until_ms=NOW_MS + 20)
+    cancel(s, "t-3")
+    assert s.cancels["t-1"].why == "by ann@host: twice"
+    s.look(NOW_MS + 10)
+    assert set(s.cancels) == {"t-2", "t-3"}
+    assert s.next_end_ms == NOW_MS + 20
+    s.look(NOW_MS + 20)
+    assert set(s.cancels) == {"t-3"}
+    assert s.next_end_ms is None
+
+
+def test_what_only_a_newer_operator_can_ask_for_is_named_and_changes_nothing() -> None:
+    s = state()
+    ask(s, "kill", "type:email")
+    ask(s, PAUSE, "type:email")
+    s.note(b"pause:queue", b'{"v":2,"kind":"pause","scope":"queue"}')
+    s.note(b"pause:lane:orders", b'{"v":1,"kind":"pause","scope":"queue"}')
+    s.note(b"pause:queue", b"not JSON")
+    assert s.unknown == {"kill", "pause of type"}
+    assert s.look(NOW_MS) == NOTHING_PAUSED
+    assert not s.cancels
+
+
+scopes = st.sampled_from([QUEUE, *(LANE + lane for lane in LANES), TASK + "t-1", TASK + "t-2"])
+records = st.builds(
+    ControlRecord,
+    kind=st.sampled_from([CANCEL, PAUSE]),
+    scope=scopes,
+    until_ms=st.sampled_from([0, NOW_MS + 1, NOW_MS + 5]),
+    before_ms=st.just(NOW_MS),
+)
+
+
+@given(st.lists(st.tuples(records, st.booleans()), max_size=12), st.integers(0, 6))
+@thorough(300)
+def test_the_fold_is_that_of_a_compacted_topic(written: list[tuple[ControlRecord, bool]], later_ms: int) -> None:
+    """Whoever reads all of it, or only what compaction leaves, knows the same; looking on the way changes nothing."""
+    whole, compacted = state(), state()
+    newest: dict[bytes, bytes | None] = {}
+    for record, is_taken_back in written:
+        value = None if is_taken_back else encode_control(record)
+        newest.pop(record.key, None)
+        newest[record.key] = value
+        whole.note(record.key, value)
+        whole.look(NOW_MS)
+    for key, value in newest.items():
+        compacted.note(key, value)
+    assert whole.look(NOW_MS + later_ms) == compacted.look(NOW_MS + later_ms)
+    assert whole.cancels == compacted.cancels
+    if compacted.next_end_ms is not None:
+        assert whole.next_end_ms is not None
+        assert whole.next_end_ms <= compacted.next_end_ms, "a look too many does no harm"
