@@ -1,4 +1,4 @@
-"""What operators ask is obeyed: by workers that run, within a second, and by those that start later, from the first task.
+"""What operators ask is obeyed: by workers that run, and by those that start later, from the first task.
 
 What do these tests do? They write what the commands write, to a real Kafka, and count what runs and what becomes of it.
 """
@@ -6,25 +6,48 @@ What do these tests do? They write what the commands write, to a real Kafka, and
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import msgspec
+import process_tasks
 import pytest
+from confluent_kafka.admin import AdminClient
 from live_queue import records, wait_until
+from worker_processes import worker_processes
 from working_queue import WorkingQueue, working_queue
 
+from fairlane import Fairlane, Settings, TaskCancelled
 from fairlane.consumer.context import context
 from fairlane.consumer.pool import WorkerPool
 from fairlane.monitor.control import Controller
 from fairlane.topics.control import CANCEL
+from fairlane.topics.control_errors import NoControl
+from fairlane.topics.events import decode_heartbeat
+from fairlane.topics.names import DEFAULT_TIERS
 
 pytestmark = pytest.mark.kafka
+
+PARTITIONS = 2
+ALL = PARTITIONS * (5 + len(DEFAULT_TIERS))
+
+APP = """
+from fairlane import Fairlane
+
+app = Fairlane("{queue}")
+
+@app.task("noted")
+async def noted() -> None:
+    pass
+"""
 
 
 @pytest.fixture(scope="module")
 def queue(kafka: str) -> Iterator[WorkingQueue]:
-    with working_queue(kafka, partitions=2) as made:
+    with working_queue(kafka, partitions=PARTITIONS) as made:
         yield made
 
 
@@ -55,10 +78,12 @@ class Doing:
     def blocks(self) -> None:
         self.begun.set()
         ends_at = time.monotonic() + 60
-        while time.monotonic() < ends_at:
+        try:
+            while time.monotonic() < ends_at:
+                time.sleep(0.01)
+        finally:
             if context().cancelled:
                 self.heard.set()
-            time.sleep(0.01)
 
     def stops(self) -> str:
         self.begun.set()
@@ -111,6 +136,68 @@ def test_a_task_that_runs_is_cut_off_and_has_not_failed(queue: WorkingQueue, kin
     assert [each.state for each in queue.events(task.id)] == ["cancelled"]
 
 
+def test_a_task_in_a_child_process_is_cut_off_with_it(queue: WorkingQueue, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    with queue.worker(process_tasks.spin, policies={"spin": {"isolation": "process"}}):
+        task = queue.task("spin", msgspec.json.encode({"started": str(started)}))
+        queue.send(task)
+        wait_until(started.exists, "it runs", timeout_s=40)
+        operator(queue).cancel([task.id])
+        assert queue.wait_event(task, "cancelled").attempt == 1
+
+
+def test_who_waits_for_the_result_is_told_that_it_was_cancelled(queue: WorkingQueue) -> None:
+    doing = Doing()
+    app = Fairlane(queue.names.queue, settings=Settings(queue_url=f"kafka://{queue.bootstrap}"))
+    with app, queue.worker(doing.waits):
+        handle = app.enqueue("waits", reply=True)
+        assert doing.begun.wait(20)
+        (answer,) = app.control.cancel(handle.id, reason="too late")
+        assert answer.found in ("running", "pending")
+        with pytest.raises(TaskCancelled, match=r"was cancelled by .*too late"):
+            handle.result(timeout_s=20)
+
+
+def test_a_paused_queue_stays_paused_when_workers_die_and_partitions_move(queue: WorkingQueue, tmp_path: Path) -> None:
+    control = operator(queue)
+    with worker_processes(queue, APP, tmp_path) as workers:
+        workers.start("a", "--name", "pa")
+        wait_until(lambda: held_by(queue, "pa") > 0, "the first has partitions", timeout_s=60)
+        control.pause()
+        tasks = [queue.task("noted") for _ in range(10)]
+        queue.send(*tasks)
+        workers.start("b", "--name", "pb")
+        wait_until(lambda: held_by(queue, "pb") > 0, "the second has some too", timeout_s=60)
+        workers.signal("a", signal.SIGKILL)
+        wait_until(lambda: held_by(queue, "pb") == ALL, "the second has all", timeout_s=60)
+        assert sum(queue.lag().values()) >= 10
+        assert not any(queue.events(task.id) for task in tasks)
+        control.resume()
+        for task in tasks:
+            assert queue.wait_event(task, "completed", timeout_s=60).attempt == 1
+        assert workers.stop_all() == {"b": 0}
+
+
+def test_an_older_queue_without_the_topic_is_worked_on_and_nobody_can_control_it(
+    kafka: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    doing = Doing()
+    with working_queue(kafka, partitions=1) as older:
+        admin = AdminClient({"bootstrap.servers": kafka})
+        for deleted in admin.delete_topics([older.names.control]).values():
+            deleted.result(20)
+        with older.worker(doing.quick):
+            task = older.task("quick")
+            older.send(task)
+            older.wait_event(task, "completed")
+        with pytest.raises(NoControl, match="topics create"):
+            operator(older).pause()
+    assert [line for line in caplog.messages if "cannot be paused" in line] == [
+        f"this worker cannot be paused, and no task of it cancelled: there is no topic {older.names.control}; "
+        "`fairlane topics create` makes it"
+    ]
+
+
 def test_what_is_through_before_it_hears_of_it_is_completed(queue: WorkingQueue) -> None:
     doing = Doing()
     with queue.worker(doing.stops, doing.quick, concurrency=2):
@@ -120,7 +207,7 @@ def test_what_is_through_before_it_hears_of_it_is_completed(queue: WorkingQueue)
         operator(queue).cancel([task.id])
         wait_until(lambda: queue.events(task.id), "it ends")
     assert queue.events(task.id)[-1].state in ("completed", "cancelled")
-    assert not bound(queue)
+    wait_until(lambda: not bound(queue), "the cancel is taken back")
 
 
 def test_an_id_that_is_enqueued_again_after_its_cancel_runs(queue: WorkingQueue) -> None:
@@ -170,6 +257,16 @@ def test_a_queue_that_is_paused_while_nobody_works_stays_so_and_ends_by_itself(q
         for task in tasks:
             queue.wait_event(task, "completed")
     assert len(doing.ran) == 5
+
+
+def held_by(queue: WorkingQueue, worker: str) -> int:
+    """How many partitions of the queue a worker says that it holds now."""
+    newest = 0
+    for message in records(queue.bootstrap, queue.names.workers):
+        beat = decode_heartbeat(message.value() or b"")
+        if beat is not None and beat.worker == worker:
+            newest = len(beat.partitions)
+    return newest
 
 
 def paused(pool: WorkerPool) -> bool:
