@@ -33,6 +33,15 @@ def test_a_slow_settler_rewinds_nobodys_offsets_while_workers_join() -> None:
         assert result.violation == ""
 
 
+def test_an_operator_pauses_and_cancels_and_nothing_is_lost_or_starts_all_the_same() -> None:
+    cancelled = 0
+    for seed in range(5):
+        result = Run(seed, replace(draw(Random(seed)), operator_s=0.4, tasks=120)).run()
+        assert result.violation == ""
+        cancelled += result.reasons.get("by sim", 0)
+    assert cancelled > 0
+
+
 def test_what_is_moved_aside_while_it_runs_has_one_end_too() -> None:
     moved = 0
     for seed in range(3, 7):

@@ -142,7 +142,7 @@ class Accounts:
                 self._ended[origin.decode()] += 1
                 touched.add(origin.decode())
                 self.reasons[event.reason or event.state] += 1
-                letters += event.state != "completed"
+                letters += event.state not in ("completed", "cancelled")
         return letters
 
     def _check(self, origin: str) -> None:

@@ -7,6 +7,7 @@ to read in Kafka's own eyes; during it, `Accounts` looks at every commit.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import msgspec
@@ -15,6 +16,7 @@ from fairlane.testing.memory import MemoryBroker
 from simulation.accounts import Accounts
 from simulation.installed import Log, installed
 from simulation.network import REFUSALS, Network, SimClock, Weather
+from simulation.operating import Operating
 from simulation.scenario import LOST_MAX, NAMES, RECORD_MAX_BYTES, Scenario, draw
 from simulation.sending import Sending
 from simulation.worker import SimWorker
@@ -27,6 +29,8 @@ KILLS_MAX = 2 * LOST_MAX + 2
 attempt outlives the grace of a revocation, are not in these."""
 TAKEN_OVER_S = 7.0
 RESTART_S = 1.0
+OPERATED = 0.3
+"""The share of drawn worlds in which an operator acts."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -60,6 +64,8 @@ class Run:
         self._log = log
         rng = self._rng = Random(seed)
         self._scenario = scenario or draw(rng)
+        if scenario is None and Random(-1 - seed).random() < OPERATED:
+            self._scenario = replace(self._scenario, operator_s=1.0)
         chosen = self._scenario
         self._world = World(rng)
         self._network = Network(self._world, chosen.weather)
@@ -74,6 +80,7 @@ class Run:
         self._kills: Counter[str] = Counter()
         self._taken: set[Process] = set()
         self._sending = Sending(self._world, self._broker, chosen, self._accounts)
+        self._operating = Operating(self._world, chosen, self._sending, seed)
         self._is_done = False
 
     def run(self) -> Result:
@@ -88,6 +95,7 @@ class Run:
             world, self._broker, self._network, unfinished=chosen.unfinished, span=chosen.span, log=self._log
         ):
             self._sending.start()
+            self._operating.start()
             for number in range(chosen.workers):
                 self._start(f"w{number}")
             world.spawn(self._storm)
@@ -115,7 +123,9 @@ class Run:
     def _start(self, name: str) -> None:
         self._starts += 1
         skew_ms = self._rng.randint(-self._scenario.skew_ms, self._scenario.skew_ms)
-        worker = SimWorker(self._world, self._scenario, self._accounts, name, self._starts, skew_ms, self._killed_by)
+        worker = SimWorker(
+            self._world, self._scenario, self._accounts, name, self._starts, skew_ms, self._killed_by, self._operating
+        )
         self._workers.append(worker)
         if self._world.now < self._scenario.storm_s and self._scenario.slow_s and self._rng.random() < 0.5:
             self._network.slow[worker.process] = self._scenario.slow_s

@@ -43,6 +43,7 @@ class Scenario:
         head_records: how many finished records a task holds back before it is moved aside.
         huge: the share of tasks whose result is larger than its topic takes.
         refusing_s: for how long topics take no record at a time; 0 lets them take all.
+        operator_s: how long it is between two acts of an operator, on the mean; 0 is that there is none.
     """
 
     lanes: tuple[Lane, ...]
@@ -76,6 +77,7 @@ class Scenario:
     retry: RetryPolicy
     huge: float
     refusing_s: float
+    operator_s: float = 0.0
 
 
 def draw(rng: Random) -> Scenario:

@@ -29,6 +29,8 @@ class Sending:
         self._accounts = accounts
         self._producer = broker.producer({})
         self._at_work = 0
+        self.sent: list[Task] = []
+        """The tasks, in order."""
 
     @property
     def is_done(self) -> bool:
@@ -52,6 +54,7 @@ class Sending:
                 self._write(lane.topic, value, None, [], count=value is not None)
                 continue
             task = self._task(number, lane.topic, lane.level)
+            self.sent.append(task)
             topic = routing.first_topic(task, NAMES, chosen.tiers, world.true_ms())
             for _ in range(2 if rng.random() < 0.03 else 1):
                 self._write(topic, task.value, task.key, list(wire.encode(task)))

@@ -14,18 +14,20 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from fairlane.consumer.config import WorkerConfig
+from fairlane.consumer.control_state import NOTHING_PAUSED, ControlState, cancel_of
 from fairlane.consumer.delivery import Assigned, Delivery
 from fairlane.consumer.engine import Engine
 from fairlane.consumer.executor import Executor
 from fairlane.consumer.handlers import Handler
 from fairlane.consumer.head_watch import HeadWatch
-from fairlane.consumer.outcome import Completed, Expired, HandedBack, Moved, Outcome
+from fairlane.consumer.outcome import TERMINAL_OUTCOMES, Cancelled, Completed, Expired, HandedBack, Moved, Outcome
 from fairlane.consumer.signals import Reject
 from fairlane.consumer.verdict import NoHandler, failed, unfit
 from fairlane.topics.connection import Connection
 from fairlane.topics.payload import Signature
 from simulation.accounts import Accounts
 from simulation.lanes import Lanes
+from simulation.operating import Operating
 from simulation.scenario import LOST_MAX, NAMES, RECORD_MAX_BYTES, Scenario
 from simulation.stdlib import Event
 from simulation.world import Process, ProcessKilled, World
@@ -79,6 +81,7 @@ class SimWorker:
         start: int,
         skew_ms: int,
         killed_by: Callable[[str], None],
+        operating: Operating,
     ) -> None:
         self.name = name
         self.process = Process(f"{name}#{start}", skew_ms)
@@ -87,6 +90,12 @@ class SimWorker:
         self._scenario = scenario
         self._accounts = accounts
         self._killed_by = killed_by
+        self._operating = operating
+        self._heard = 0
+        """How many of the operator's words this worker has read."""
+        self._control = ControlState([lane.topic for lane in scenario.lanes])
+        self._told = NOTHING_PAUSED
+        self._paused: frozenset[str] = frozenset()
         self._lanes = Lanes(scenario.lanes)
         self._bell = Event(world)
         self._cut = Event(world)
@@ -115,12 +124,15 @@ class SimWorker:
             head_of_line_s=0.5,
             start=str(start),
         )
-        self._engine = Engine(self.config, self._handlers, wake=self._bell.set, on_crash=self._crashed)
+        self._engine = Engine(
+            self.config, self._handlers, wake=self._bell.set, on_crash=self._crashed, on_settled=self._settled
+        )
         executor = cast("Executor", self)
         self._heads = HeadWatch(self.config, self._handlers, self._engine, executor, on_crash=self._crashed)
         world.spawn(self._main, self.process)
 
     def _main(self) -> None:
+        self._obey()
         self._engine.start()
         self._world.spawn(self._watch)
         while True:
@@ -130,9 +142,28 @@ class SimWorker:
             self._bell.wait(patience_s)
             self._bell.clear()
 
+    def _obey(self) -> None:
+        """As the thread does that follows what operators ask."""
+        for key, value in self._operating.log[self._heard :]:
+            self._heard += 1
+            self._control.note(key, value)
+        paused = self._control.look(self._world.now_ms())
+        if paused != self._told:
+            self._told = paused
+            # Surely paused is what both the old and the new word say, until the feed was told the new one.
+            self._paused &= paused.lanes
+            self._engine.pause(paused)
+            self._paused = paused.lanes
+
+    def _settled(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, TERMINAL_OUTCOMES) and cancel_of(self._control.cancels, outcome.delivery.task):
+                self._operating.take_back(outcome.delivery.task.id)
+
     def _watch(self) -> None:
         while not self.leaving:
             self._world.sleep(HEADS_S)
+            self._obey()
             self._heads.look(self._world.now_ms())
 
     def move_aside(self, started: Delivery, target: Assigned, moment_ms: int) -> None:
@@ -150,6 +181,8 @@ class SimWorker:
 
     def _pump(self) -> None:
         feed, settler = self._engine.feed, self._engine.settler
+        # Before the feed hears of more: what was told before this may not start any more.
+        paused = self._paused
         feed.refresh(self._world.now_ms())
         free = self._scenario.concurrency - self._busy
         if self.leaving or free <= 0 or settler.backlog >= self.config.unsettled_max:
@@ -159,6 +192,8 @@ class SimWorker:
         else:
             alone, batches = self._take(free), []
         for attempt in (*((delivery,) for delivery in alone), *batches):
+            if not (paused & self._paused).isdisjoint(delivery.task.lane for delivery in attempt):
+                self._accounts.violated("paused", f"{attempt[0].task.origin} starts in a lane that is paused")
             self._busy += 1
             self._world.spawn(partial(self._attempt, attempt))
 
@@ -197,6 +232,9 @@ class SimWorker:
         world, task = self._world, delivery.task
         started_ms = world.now_ms()
         self._accounts.starts(self._lanes, task.not_before_ms, started_ms, str(task.origin))
+        cancel = cancel_of(self._control.cancels, task)
+        if cancel is not None:
+            return Cancelled(delivery, 0, started_ms, cancel.why)
         if task.expires_ms and started_ms >= task.expires_ms:
             return Expired(delivery, started_ms)
         if task.type not in self._handlers:

@@ -1,0 +1,67 @@
+"""An operator of a world: pauses lanes and the queue, resumes them, cancels tasks, at random while there is a storm.
+
+Invariant: what is asked is one log; each worker reads it in order, all of it before it begins, and then at its own pace.
+When the storm is over nothing is paused any more.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from fairlane.topics.control import CANCEL, LANE, PAUSE, QUEUE, TASK, ControlRecord, encode_control, key_of
+from simulation.scenario import NAMES, Scenario
+from simulation.sending import Sending
+from simulation.world import World
+
+Word = tuple[bytes, bytes | None]
+
+
+class Operating:
+    """The operator.
+
+    Args:
+        world: where it lives.
+        scenario: how often it acts.
+        sending: knows what there is to cancel.
+        seed: of what it draws, apart from the world's own, so that a world without it is the same.
+    """
+
+    def __init__(self, world: World, scenario: Scenario, sending: Sending, seed: int) -> None:
+        self._world = world
+        self._scenario = scenario
+        self._sending = sending
+        self._rng = Random(seed)
+        self.log: list[Word] = []
+        """The control topic."""
+        self.cancels = self.pauses = 0
+
+    def start(self) -> None:
+        """Begin to act."""
+        if self._scenario.operator_s:
+            self._world.spawn(self._act)
+
+    def take_back(self, task_id: str) -> None:
+        """A worker says that a cancel has served."""
+        self.log.append((key_of(CANCEL, TASK + task_id), None))
+
+    def _act(self) -> None:
+        world, rng = self._world, self._rng
+        scopes = [QUEUE, *(LANE + lane.topic for lane in self._scenario.lanes)]
+        while world.now < self._scenario.storm_s:
+            world.sleep(rng.expovariate(1 / self._scenario.operator_s))
+            match rng.choice(("pause", "resume", "resume", "cancel", "cancel", "cancel")):
+                case "pause":
+                    self.pauses += 1
+                    until_ms = world.true_ms() + rng.randrange(3_000) if rng.random() < 0.5 else 0
+                    self._ask(ControlRecord(kind=PAUSE, scope=rng.choice(scopes), until_ms=until_ms))
+                case "resume":
+                    self.log.append((key_of(PAUSE, rng.choice(scopes)), None))
+                case _ if self._sending.sent:
+                    self.cancels += 1
+                    task = rng.choice(self._sending.sent)
+                    before_ms = max(world.true_ms(), task.enqueued_ms)
+                    self._ask(ControlRecord(kind=CANCEL, scope=TASK + task.id, who=NAMES.queue, before_ms=before_ms))
+        self.log += [(key_of(PAUSE, scope), None) for scope in scopes]
+
+    def _ask(self, record: ControlRecord) -> None:
+        self.log.append((record.key, encode_control(record)))
