@@ -17,15 +17,17 @@ from hypothesis import strategies as st
 from msgspec.structs import fields
 from properties import thorough
 from rich.console import Console
-from worker_parts import config
+from worker_parts import config, task
 
 from fairlane.cli import dlq_view
 from fairlane.cli.status import lines_of, result_text
 from fairlane.consumer.child_messages import for_parent
+from fairlane.consumer.control_state import ControlState
 from fairlane.consumer.scaling import ScalingPolicy
 from fairlane.consumer.takeover import SILENT_MS, is_first, is_gone, to_take
 from fairlane.monitor.dlq import Listed
 from fairlane.monitor.letter import letter_of
+from fairlane.monitor.pause_view import pause_line
 from fairlane.monitor.record import Record
 from fairlane.monitor.roster import Roster
 from fairlane.monitor.screen import report, screen
@@ -35,8 +37,9 @@ from fairlane.monitor.stats import Stats
 from fairlane.monitor.task_view import Facts, Runs, Said, view
 from fairlane.monitor.workers_view import workers_json, workers_lines, workers_table
 from fairlane.pool_size import PoolSize
-from fairlane.topics import audit, events
+from fairlane.topics import audit, control, events
 from fairlane.topics.audit import AuditRecord
+from fairlane.topics.control import ControlRecord
 from fairlane.topics.events import Heartbeat, StatusEvent
 
 NOW_MS = 1_760_000_000_000
@@ -213,6 +216,36 @@ def test_any_record_of_the_dlq_is_a_letter_that_can_be_shown(
     dlq_view._section_of([listed], NOW_MS)
     assert msgspec.json.decode(dlq_view.letter_json(listed))
     assert payload_text(letter.payload)
+
+
+controls = nearly(
+    ControlRecord,
+    kind=st.sampled_from([control.CANCEL, control.PAUSE, "kill"]),
+    scope=st.sampled_from([control.QUEUE, "lane:shop.p3", "task:a", "task:", "lane:", "type:t"]),
+)
+control_keys = st.sampled_from(
+    [b"pause:queue", b"pause:lane:shop.p3", b"cancel:task:a", b"cancel:task:", b"kill:type:t"]
+)
+
+
+@thorough(200)
+@given(st.lists(st.tuples(control_keys | st.binary(max_size=9), st.none() | controls | garbage), max_size=6))
+@example([(b"pause:queue", b'{"v":1,"kind":"pause","scope":"queue","reason":"' + b"x" * 100_000 + b'"}')])
+@example([(b"pause:queue", DEEP), (b"\xff", None), (b"", b"{}")])
+def test_any_bytes_ask_something_of_workers_that_can_be_obeyed_and_shown_or_nothing(
+    written: list[tuple[bytes, bytes | None]],
+) -> None:
+    state = ControlState(["shop.p3"])
+    for key, value in written:
+        state.note(key, value)
+        record = control.decode_control(key, value) if value is not None else None
+        if record is not None:
+            assert pause_line(record, "shop", NOW_MS)
+            assert control.decode_control(record.key, control.encode_control(record)) == record
+    assert state.look(NOW_MS).lanes <= {"shop.p3"}
+    assert state.next_end_ms is None or state.next_end_ms > NOW_MS
+    for cancel in state.cancels.values():
+        cancel.binds(task())
 
 
 @thorough(200)

@@ -34,8 +34,10 @@ from working_queue import WorkingQueue, working_queue
 
 from fairlane import Fairlane
 from fairlane.consumer.pool import WorkerPool
+from fairlane.monitor.control import Controller
 from fairlane.topics.admin import TopicAdmin
 from fairlane.topics.check import check_queue
+from fairlane.topics.clock import now_ms
 from fairlane.topics.errors import RightMissing
 from fairlane.topics.names import QueueNames
 from fairlane.topics.rights import ROLES, Right, Role, rights_of
@@ -63,6 +65,7 @@ def crew(secured: SecuredKafka, shop: WorkingQueue) -> Iterator[Crew]:
     ("operation", "which", "task_type", "ends"),
     [
         ("Read", "workers", "", ""),
+        ("Read", "control", "", ""),
         ("Write", "dlq", "dead", "failed"),
         ("Write", "status", "ok", "completed"),
         ("Write", "workers", "", ""),
@@ -85,6 +88,19 @@ def test_a_worker_says_what_it_lacks_and_goes_on_when_it_has_it(
     crew.secured.give(crew.user, [right])
     if task is not None:
         crew.queue.wait_event(task, ends, timeout_s=40)
+
+
+def test_a_worker_that_may_not_take_a_cancel_back_says_so_and_the_task_is_cancelled(crew: Crew) -> None:
+    right = of("worker", crew.queue.names, "Write", "control")
+    crew.said.lines.clear()
+    crew.secured.take(crew.user, [right])
+    task = crew.queue.task("ok", not_before_ms=now_ms() + 2_000)
+    by = Controller(crew.secured.admin, crew.queue.names, crew.queue.lanes, who="ann", via="cli", timeout_s=30)
+    by.cancel([task.id])
+    crew.queue.send(task)
+    crew.queue.wait_event(task, "cancelled")
+    wait_until(lambda: crew.told(right), f"it says that it lacks {right}: {crew.said.lines}", timeout_s=20)
+    crew.secured.give(crew.user, [right])
 
 
 def test_a_handler_that_sends_to_where_it_may_not_is_dead_and_holds_up_nobody(crew: Crew) -> None:
@@ -131,9 +147,11 @@ OK = ("enqueue", "--type", "ok", "--payload", "{}", "--log-level", "warning")
         ("monitor", "Read", "dlq", ("dlq", "list")),
         ("monitor", "Read", "audit", ("dlq", "list")),
         ("monitor", "Read", "status", ("status", "{task}")),
+        ("monitor", "Read", "control", ("control", "list")),
         ("monitor", "Describe", "group", ("monitor", "--once")),
         ("operator", "Write", "p3", ("dlq", "replay", "--all", "--again", "--yes")),
         ("operator", "Write", "audit", ("dlq", "replay", "--all", "--again", "--yes")),
+        ("operator", "Write", "control", ("pause", "--lane", "p2", "--for", "1s")),
         ("operator", "Write", "replay", ("dlq", "replay", "--all", "--again", "--yes")),
         ("operator", "Delete", "dlq", ("dlq", "purge", "--all", "--replayed", "--yes")),
         ("admin", "AlterConfigs", "dlq", ("topics", "mend", "--yes")),

@@ -15,6 +15,7 @@ from standin_settler import StandinSettler, completed, ended
 from fairlane.producer import TaskHandle, TaskProducer
 from fairlane.producer.follower import Follower
 from fairlane.topics.connection import Connection
+from fairlane.topics.control_errors import TaskCancelled
 from fairlane.topics.errors import KafkaUnreachable, ProducerClosed, QueueUnknown, ResultTimeout, TaskFailed
 from fairlane.topics.events import StatusEvent
 from fairlane.topics.ids import new_id
@@ -73,6 +74,7 @@ def test_a_task_that_ended_without_a_result_raises_why(
     with pytest.raises(TaskFailed, match="no such address") as caught:
         handle.result(60)
     assert (caught.value.state, caught.value.reason, caught.value.error_type) == (state, reason, "ValueError")
+    assert isinstance(caught.value, TaskCancelled) is (state == "cancelled")
 
 
 def test_an_attempt_that_failed_is_no_end(names: QueueNames, producer: TaskProducer, settler: StandinSettler) -> None:

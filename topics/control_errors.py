@@ -13,7 +13,8 @@ class TaskCancelled(TaskFailed):
     """The task was cancelled by an operator: it has no result, and no attempt of it follows."""
 
     def __str__(self) -> str:
-        return f"task {self.task_id} was cancelled" + (f" {self.reason}" if self.reason else "")
+        error = f": {self.error_type}: {self.error_message}" if self.error_type else ""
+        return f"task {self.task_id} was cancelled" + (f" {self.reason}" if self.reason else "") + error
 
 
 @dataclass(eq=False)

@@ -180,6 +180,10 @@ def _no_end() -> Sequence[Change]:
     return [(PartitionTracker, "reached_end", lambda *_: None)]
 
 
+def _never_paused() -> Sequence[Change]:
+    return [(Scheduler, "pause", lambda _self, _lanes: None)]
+
+
 def _never_resumed() -> Sequence[Change]:
     return [(Flow, "relieve", lambda *_: None)]
 
@@ -233,6 +237,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         _most_urgent_only,
         {"limit": None, "batch": None, "send_s": 2.0, "concurrency": 1},
     ),
+    Mutation("a paused lane is served", ("paused",), _never_paused, {"operator_s": 0.4}),
     Mutation("losses are not recorded", ("poison",), _no_suspects, {"poison": 0.05, "partitions": 1}),
     Mutation("a producer is given up and nothing begins anew", ("progress",), _not_begun_anew, {"weather": STORMY}),
     Mutation("the end of a partition is not told", ("lag 0",), _no_end),

@@ -1,6 +1,6 @@
 """An operator of a world: pauses lanes and the queue, resumes them, cancels tasks, at random while there is a storm.
 
-Invariant: what is asked is one log; each worker reads it in order, all of it before it begins, and then at its own pace.
+Invariant: what is asked is one log; each worker reads it in order, all of it before it begins, then at its own pace.
 When the storm is over nothing is paused any more.
 """
 
