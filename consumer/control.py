@@ -30,6 +30,8 @@ _logger = logging.getLogger("fairlane.control")
 POLL_S: Final = 0.5
 METADATA_S: Final = 5.0
 BACKOFF_S: Final = 1.0
+OFF_BACKOFF_S: Final = 10.0
+"""How often it is looked whether there is a topic by now, or the right to it."""
 FETCH_WAIT_MS: Final = 1_000
 """How long a broker holds an empty answer back; a record is answered with at once."""
 TOLD_S: Final = 10.0
@@ -65,6 +67,9 @@ class Control:
         self._new: set[str] = set()
         self._served: deque[str] = deque()
         self._producer: Producer | None = None
+        self._offset = 0
+        """Of the next record: a consumer that is made anew goes on there."""
+        self._waited_s = 0.0
         self._known = threading.Event()
         self._is_off = False
         self._told: set[str] = set()
@@ -84,14 +89,13 @@ class Control:
             self._thread.join(timeout_s)
 
     def wait_known(self, stopping: Callable[[], bool]) -> bool:
-        """Wait until all that was asked is known, or that nothing can be; False if the worker ends before."""
-        waited_s = 0.0
+        """Wait until all that was asked is known, or that nothing can be; False if `stopping` says so before."""
         while not self._known.wait(0.05):
             if stopping():
                 return False
-            waited_s += 0.05
-            if waited_s >= TOLD_S:
-                waited_s = 0.0
+            self._waited_s += 0.05
+            if self._waited_s >= TOLD_S:
+                self._waited_s = 0.0
                 why = f": {self._trouble}" if self._trouble else ""
                 _logger.error(
                     "could not read %s to its end yet%s. No task starts before that, since it may be paused or "
@@ -141,9 +145,9 @@ class Control:
             error = consumer.list_topics(self._topic, timeout=METADATA_S).topics[self._topic].error
             if error is not None:
                 self._failed(error)
-                self._stopping.wait(BACKOFF_S)
+                self._stopping.wait(OFF_BACKOFF_S if self._is_off else BACKOFF_S)
                 return
-            consumer.assign([TopicPartition(self._topic, 0, 0)])
+            consumer.assign([TopicPartition(self._topic, 0, self._offset)])
             while not self._stopping.is_set():
                 self._turn(consumer)
         finally:
@@ -166,6 +170,7 @@ class Control:
     def _note(self, message: Message) -> None:
         error = message.error()
         if error is None:
+            self._offset = (message.offset() or 0) + 1
             cancelled = self._state.note(message.key() or b"", message.value())
             if cancelled:
                 self._new.add(cancelled)

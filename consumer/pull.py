@@ -74,7 +74,7 @@ class Pull:
         """By record, what somebody waits for, and what was settled of it."""
         self._crash: BaseException | None = None
         self._starting = threading.Lock()
-        self._started = False
+        self._follows = self._started = False
 
     def dequeue(self, timeout_s: float) -> Task | None:
         """The next task to run, by priority and weight; None if none came in time.
@@ -82,8 +82,9 @@ class Pull:
         Args:
             timeout_s: how long to wait, seconds.
         """
-        self._start()
         ends_at = time.monotonic() + timeout_s
+        if not self._start(ends_at):
+            return None
         with self._changed:
             while True:
                 self._raise_crash()
@@ -147,14 +148,13 @@ class Pull:
     def close(self, timeout_s: float = 10.0) -> None:
         """Leave the group; tasks that are still open are delivered to somebody else."""
         with self._changed:
-            if not self._started:
-                return
             for delivery, _, processing in [each for same_id in self._open.values() for each in same_id]:
                 processing.happened("handed back")
                 processing.end()
                 self._engine.feed.done(delivery, now_ms())
             self._open.clear()
-        self._engine.stop(timeout_s)
+        if self._started:
+            self._engine.stop(timeout_s)
         self._control.stop(2.0)
 
     @property
@@ -162,15 +162,17 @@ class Pull:
         """Tasks that were dequeued and are neither acknowledged nor given back."""
         return sum(map(len, self._open.values()))
 
-    def _start(self) -> None:
+    def _start(self, ends_at: float) -> bool:
+        """Join the group once it is known what operators ask; whether that is done by then, on the monotonic clock."""
         # Under a lock of its own: who tells what is paused wakes us, which takes the other one.
         with self._starting:
-            if self._started:
-                return
-            self._started = True
-            self._control.start()
-            self._control.wait_known(lambda: self._crash is not None)
-            self._engine.start()
+            if not self._follows:
+                self._follows = True
+                self._control.start()
+            if not self._started and self._control.wait_known(lambda: time.monotonic() >= ends_at):
+                self._engine.start()
+                self._started = True
+            return self._started
 
     def _next(self, moment_ms: int) -> Delivery | None:
         """The next task that is still worth a start."""

@@ -6,10 +6,8 @@ and Ctrl-Z act between two transactions.
 
 from __future__ import annotations
 
-import getpass
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,6 +40,7 @@ from fairlane.monitor.purge import purge_letters
 from fairlane.monitor.replay import How, new_job, plan_replay, run_replay
 from fairlane.monitor.replay_job import LOOPS, Plan, ReplayJob, Validate
 from fairlane.monitor.show import moment, visible
+from fairlane.operator import user_and_host
 from fairlane.topics import tracing_setup
 from fairlane.topics.errors import InvalidPayload, UsageError
 from fairlane.topics.events import UNREADABLE
@@ -135,7 +134,7 @@ def _run(
             target.connection,
             target.names,
             job,
-            who=_who(),
+            who=user_and_host(),
             via="cli",
             per_s=per_s,
             control=control,
@@ -183,7 +182,7 @@ def purge(
         _nothing(target, plan, timeout_s)
     if not yes:
         _agree("purge", plan)
-    done = purge_letters(target.connection, target.names, job, who=_who(), via="cli", timeout_s=timeout_s)
+    done = purge_letters(target.connection, target.names, job, who=user_and_host(), via="cli", timeout_s=timeout_s)
     view.print_purged(done, as_json=as_json)
 
 
@@ -279,13 +278,6 @@ def _agree(verb: str, plan: Plan) -> None:
     if not sys.stdin.isatty():
         raise UsageError(f"to {verb} {plan.count} letters has to be agreed to", "Say --yes")
     typer.confirm(f"{verb.capitalize()} these {plan.count:,} letters?", abort=True, err=True)
-
-
-def _who() -> str:
-    try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (OSError, KeyError):
-        return f"unknown@{socket.gethostname()}"
 
 
 @contextmanager

@@ -6,10 +6,8 @@ What serves HTTP is imported when it is to serve: it comes with `fairlane[monito
 
 from __future__ import annotations
 
-import getpass
 import os
 import signal
-import socket
 import threading
 from pathlib import Path
 from types import FrameType
@@ -34,6 +32,7 @@ from fairlane.monitor.store.counted import counted
 from fairlane.monitor.store.database import Database
 from fairlane.monitor.store.follower import Follower
 from fairlane.monitor.store.keeping import Keep
+from fairlane.operator import user_and_host
 from fairlane.topics.errors import UsageError
 
 
@@ -105,7 +104,7 @@ def _serve(target: QueueTarget, database: Database, timeout_s: float) -> None:
         ) from error
     settings = target.settings
     tokens = Tokens(settings.monitor_tokens)
-    where = Where(settings.monitor_host, settings.monitor_port, tokens, _user(), settings.monitor_trace_url)
+    where = Where(settings.monitor_host, settings.monitor_port, tokens, user_and_host(), settings.monitor_trace_url)
     host = f"[{where.host}]" if ":" in where.host else where.host
     serve(
         target.connection,
@@ -130,14 +129,6 @@ def store_path(target: QueueTarget) -> Path:
 def keep_of(target: QueueTarget) -> Keep:
     """How much the store keeps."""
     return Keep(target.settings.monitor_keep_s, target.settings.monitor_max_mib << 20)
-
-
-def _user() -> str:
-    """Who acts where there are no tokens: whoever started it."""
-    try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (OSError, KeyError):
-        return f"unknown@{socket.gethostname()}"
 
 
 def _asked_to_end() -> threading.Event:
