@@ -365,7 +365,10 @@ class Reader:
         self._leave(going, lost)
 
     def _leave(self, going: list[Partition], closing: list[Assigned]) -> None:
-        """The barrier: after this no transaction is open that could send offsets of what left."""
+        """The barrier: after this no transaction commits offsets of what left, or only those it had sent before.
+
+        One that is open for longer than the grace finds out by the lease, before it commits.
+        """
         self._assignment.gone(going)
         self.held_since = time.monotonic()
         self._intake.gone(closing)

@@ -116,6 +116,7 @@ class TransactionalProducer:
         transactional_id: unique per process start; whoever takes over a dead worker fences this id.
         stopping: tells that nobody waits for the outcome any more.
         meter: counts the calls that are made again.
+        newest: gives the lease of this moment; by default that under which a transaction runs is the newest.
     """
 
     def __init__(
@@ -124,10 +125,12 @@ class TransactionalProducer:
         transactional_id: str,
         stopping: Callable[[], bool],
         meter: SettleMeter | None = None,
+        newest: Callable[[], Lease] | None = None,
     ) -> None:
         self.transactional_id = transactional_id
         self._connection = connection
         self._stopping = stopping
+        self._newest = newest
         self._denied_writes = DeniedWrites()
         self._properties = transactional_properties(connection, transactional_id)
         self._producer = Producer(self._properties, logger=self._denied_writes)
@@ -192,6 +195,7 @@ class TransactionalProducer:
                     partial(self._producer.send_offsets_to_transaction, positions, lease.metadata, CALL_TIMEOUT_S),
                 )
             self._await_delivery()
+            self._look_what_left(offsets)
             self._call(Call.COMMIT, partial(self._producer.commit_transaction, CALL_TIMEOUT_S))
         except _MustAbort as cause:
             self._note_denied(records)
@@ -211,6 +215,17 @@ class TransactionalProducer:
         while self._producer.flush(FLUSH_S):
             if self._refusals or self._late:
                 raise _MustAbort("Kafka refused a record")
+
+    def _look_what_left(self, offsets: Sequence[OffsetToCommit]) -> None:
+        """Commit no offset of a partition that left while its transaction was on its way.
+
+        A member that gives partitions back twice in a row keeps its epoch until it is through with both, so Kafka takes
+        offsets of the first ones from it when somebody else has them already. What was sent before they left, the new
+        owner waits for; what was sent after that is seen here, since the lease of a partition ends before Kafka hears.
+        """
+        newest = self._newest() if self._newest is not None else None
+        if newest is not None and not all(newest.holds(each.assigned) for each in offsets):
+            raise _MustAbort("partitions left while their offsets were sent")
 
     def _detail(self, topic: str, error: KafkaError) -> str:
         is_denied = error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED

@@ -11,6 +11,8 @@ from confluent_kafka import KafkaError, KafkaException
 from worker_parts import P5, lease_of
 
 from fairlane.consumer import transaction
+from fairlane.consumer.assignment import Lease
+from fairlane.consumer.delivery import Assigned
 from fairlane.consumer.ledger import OffsetToCommit
 from fairlane.consumer.settle_records import Record
 from fairlane.consumer.transaction import Aborted, ProducerGivenUp, TransactionalProducer, transactional_properties
@@ -113,6 +115,26 @@ def test_records_and_offsets_are_written_together() -> None:
         (("shop.status", b"1", b"a"), {"headers": [], "partition": -1}),
         (("shop.replies", b"2", b"b"), {"headers": [("h", b"v")], "partition": 3}),
     ]
+
+
+@pytest.mark.parametrize("now", [lease_of(number=2), lease_of(Assigned(P5.topic, P5.partition, P5.epoch + 1))])
+def test_offsets_of_a_partition_that_left_while_they_were_sent_are_not_committed(now: Lease) -> None:
+    """Kafka takes them from a member that keeps its epoch until it has given back more, when somebody has it already."""
+    leases = [LEASE]
+    producer = TransactionalProducer(Connection("b:1"), "tx-1", lambda: False, newest=lambda: leases[-1])
+    inner: Any = producer._producer
+    producer.run(RECORDS, OFFSETS, LEASE)
+    send = inner.send_offsets_to_transaction
+
+    def sent_too_late(*arguments: Any) -> None:
+        leases.append(now)
+        send(*arguments)
+
+    inner.send_offsets_to_transaction = sent_too_late
+    inner.calls.clear()
+    with pytest.raises(Aborted, match="partitions left"):
+        producer.run(RECORDS, OFFSETS, LEASE)
+    assert inner.calls == ["begin", "produce", "produce", "offsets", "poll", "abort"]
 
 
 def test_without_offsets_none_are_sent() -> None:

@@ -140,6 +140,10 @@ def _no_lease_and_no_barrier() -> Sequence[Change]:
     ]
 
 
+def _commits_what_left() -> Sequence[Change]:
+    return [(TransactionalProducer, "_look_what_left", lambda *_: None)]
+
+
 def _early() -> Sequence[Change]:
     push = DelayHeap.push
 
@@ -225,6 +229,24 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("one outcome", "one place", "none lost"),
         _no_lease_and_no_barrier,
         {"slow_s": 0.5, "every_s": 0.5, "partitions": 3, "workers": 3, "long_s": 1.0},
+    ),
+    Mutation(
+        "offsets that were sent after their partition had left are committed",
+        ("one outcome", "one place"),
+        _commits_what_left,
+        # Two rebalances while one settlement is on its way, which outlasts the grace.
+        {
+            "slow_s": 1.5,
+            "revoke_grace_s": 0.5,
+            "every_s": 0.5,
+            "partitions": 6,
+            "workers": 3,
+            "long_s": 0.5,
+            "send_s": 25.0,
+            "storm_s": 30.0,
+            "is_static": False,
+            "weather": Weather(),
+        },
     ),
     Mutation(
         "a map may grow beyond its bounds", ("the map",), _never_overfull, {"long_s": 8.0, "unfinished": 4, "span": 10}
