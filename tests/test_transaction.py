@@ -119,7 +119,7 @@ def test_records_and_offsets_are_written_together() -> None:
 
 @pytest.mark.parametrize("now", [lease_of(number=2), lease_of(Assigned(P5.topic, P5.partition, P5.epoch + 1))])
 def test_offsets_of_a_partition_that_left_while_they_were_sent_are_not_committed(now: Lease) -> None:
-    """Kafka takes them from a member that keeps its epoch until it has given back more, when somebody has it already."""
+    """Kafka takes them from a member that keeps its epoch until it has given back more: somebody has it already."""
     leases = [LEASE]
     producer = TransactionalProducer(Connection("b:1"), "tx-1", lambda: False, newest=lambda: leases[-1])
     inner: Any = producer._producer
