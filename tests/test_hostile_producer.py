@@ -49,7 +49,7 @@ def hostile_headers(names_other: str, replies: str) -> list[list[tuple[str, byte
         [("fairlane-attempt", LAST), ("fairlane-max-attempts", LAST)],
         [("fairlane-worker-lost", LAST), ("fairlane-handbacks", LAST), ("fairlane-replays", LAST)],
         [("fairlane-not-before-ms", LAST)],
-        [("fairlane-expires-ms", b"1")],
+        [("ce_id", b"long-ago"), ("fairlane-expires-ms", b"1")],
         [("fairlane-expires-ms", LAST)],
         [("fairlane-enqueued-ms", LAST)],
         [("fairlane-enqueued-ms", b"1"), ("fairlane-first-failed-ms", LAST), ("fairlane-unfit-since-ms", LAST)],
@@ -151,7 +151,7 @@ def test_whoever_looks_at_the_queue_sees_it(attacked: WorkingQueue, tmp_path: Pa
 
 COMMANDS = [
     ("dlq", "list"),
-    ("dlq", "show", "0/0"),
+    ("dlq", "show", "--task-id", "long-ago"),
     ("dlq", "replay", "--all", "--dry-run"),
     ("monitor", "--once"),
     ("workers",),

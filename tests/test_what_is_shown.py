@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live_queue import records
+from live_queue import records, wait_until
 from otlp_receiver import OtlpReceiver, otlp_receiver
 from secured_kafka import SecuredKafka
 from test_secured import token
@@ -125,6 +125,8 @@ class Stage:
         for value, headers in garbage:
             queue.send_raw(lane, value, key=key, headers=headers)
         queue.send(*tasks)
+        wait_until(lambda: queue.running(marks["id"]), "a heartbeat says that it runs", timeout_s=150)
+        (self.workers.folder / "seen").touch()
         queue.wait_ended(len(tasks) + len(garbage), timeout_s=150)
 
     def pages(self) -> bytes:
@@ -191,16 +193,19 @@ def shown(
         url = f"kafka://{login.bootstrap}/{queue.names.queue}"
         stage = Stage(queue, workers, backend, marks)
         workers.start("w1", "--queue-url", url, "--health-port", "0", env=env)
-        crashes = ({"FAIRLANE_KAFKA__SASL_MECHANISM": login.secrets[1]}, {"SHOWN_CRASH": "1"})
-        commands = [begin(folder, {**env, **more}, "--queue-url", url) for more in crashes]
         stage.drive()
-        commands.append(begin(folder, env, "--check", "--queue-url", url))
-        out = {
-            "metrics": stage.pages(),
-            "commands": b"\n".join(b"\n".join(each.communicate(timeout=150)) for each in commands),
-        }
+        pages = stage.pages()
         assert workers.stop_all() == {"w1": 0}, workers.log("w1")[-4000:]
-        out |= {
+        commands = (
+            ({}, ("--check",)),
+            ({"FAIRLANE_KAFKA__SASL_MECHANISM": login.secrets[1]}, ()),
+            ({"SHOWN_CRASH": "1"}, ()),
+        )
+        out = {
+            "metrics": pages,
+            "commands": b"\n".join(
+                run(folder, {**env, **more}, *options, "--queue-url", url) for more, options in commands
+            ),
             "log": workers.log("w1").encode(),
             "spans": b"\n".join(backend.bodies),
             "exported metrics": repr(backend.metrics).encode(),
@@ -212,10 +217,10 @@ def shown(
         yield Shown(out, marks, (*login.secrets, *others), exception_text == "true")
 
 
-def begin(folder: Path, env: Mapping[str, str], *options: str) -> subprocess.Popen[bytes]:
+def run(folder: Path, env: Mapping[str, str], *options: str) -> bytes:
     command = [sys.executable, "-m", "fairlane", "--debug", "worker", "work_app:app", *options]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, env={**os.environ, **env}, stdout=pipe, stderr=pipe)
+    done = subprocess.run(command, cwd=folder, env={**os.environ, **env}, capture_output=True, timeout=150, check=False)
+    return done.stdout + done.stderr
 
 
 PLACES = {
