@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from live_queue import wait_until
 from rights_crew import (
@@ -94,10 +95,11 @@ def test_a_worker_that_may_not_take_a_cancel_back_says_so_and_the_task_is_cancel
     right = of("worker", crew.queue.names, "Write", "control")
     crew.said.lines.clear()
     crew.secured.take(crew.user, [right])
-    task = crew.queue.task("ok", not_before_ms=now_ms() + 2_000)
+    task = crew.queue.task("ok")
     by = Controller(crew.secured.admin, crew.queue.names, crew.queue.lanes, who="ann", via="cli", timeout_s=30)
     by.cancel([task.id])
-    crew.queue.send(task)
+    # Not before the worker has heard of it.
+    crew.queue.send(msgspec.structs.replace(task, not_before_ms=now_ms() + 3_000))
     crew.queue.wait_event(task, "cancelled")
     wait_until(lambda: crew.told(right), f"it says that it lacks {right}: {crew.said.lines}", timeout_s=20)
     crew.secured.give(crew.user, [right])
