@@ -196,7 +196,7 @@ def shown(
         stage.drive()
         pages = stage.pages()
         assert workers.stop_all() == {"w1": 0}, workers.log("w1")[-4000:]
-        commands = (
+        commands: tuple[tuple[dict[str, str], tuple[str, ...]], ...] = (
             ({}, ("--check",)),
             ({"FAIRLANE_KAFKA__SASL_MECHANISM": login.secrets[1]}, ()),
             ({"SHOWN_CRASH": "1"}, ()),
