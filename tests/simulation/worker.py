@@ -199,7 +199,9 @@ class SimWorker:
 
     def _take(self, free: int) -> list[Delivery]:
         scheduler: Any = self._engine.feed._scheduler
-        waiting = {lane.topic: scheduler.waiting(lane.topic) for lane in self._scenario.lanes}
+        # What waits in a lane that is paused waits for nobody's turn.
+        served = {lane.name for lane in scheduler._served}
+        waiting = {lane.topic: scheduler.waiting(lane.topic) * (lane.topic in served) for lane in self._scenario.lanes}
         started = self._engine.feed.take(free)
         if self._scenario.limit is None:
             # What has stepped aside is not runnable, and the scheduler does not tell which has.
