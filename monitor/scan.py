@@ -41,6 +41,13 @@ BEGINNING: Final = 0
 _UNREACHABLE: Final = frozenset(
     {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}
 )
+_COORDINATOR_MOVES: Final = frozenset(
+    {
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    }
+)
 _BATCH: Final = 1_000
 _WAIT_S: Final = 0.1
 
@@ -64,6 +71,41 @@ def reaching(connection: Connection, timeout_s: float, action: str, *asked: Righ
         raise refused(action, kafka_error, connection, *asked) from error
     except TimeoutError as error:
         raise KafkaUnreachable(connection.bootstrap, timeout_s) from error
+
+
+def committed(
+    consumer: Consumer, connection: Connection, group: str, partitions: Iterable[Partition], timeout_s: float
+) -> list[TopicPartition]:
+    """What a group has committed; asked again while its coordinator is on its way, as on a Kafka that has just started.
+
+    An AdminClient would be asked for that, but its answer is a segmentation fault where a coordinator has moved or is
+    not there yet (librdkafka handles the error in the state of a group that an AdminClient does not have).
+
+    Args:
+        consumer: of that group, which it need not have joined.
+        connection: to the cluster.
+        group: its name.
+        partitions: asked for.
+        timeout_s: how long the answer may take, seconds.
+
+    Raises:
+        RightMissing: we may not know it.
+        KafkaUnreachable: no coordinator answered.
+    """
+    asked = [TopicPartition(*partition) for partition in partitions]
+    if not asked:
+        return []
+    ends_at = time.monotonic() + timeout_s
+    asked_for = f"say what group {group} has committed", on_group("Describe", group)
+    with reaching(connection, timeout_s, *asked_for):
+        while True:
+            left_s = max(_WAIT_S, ends_at - time.monotonic())
+            try:
+                return list(consumer.committed(asked, timeout=left_s))
+            except KafkaException as error:
+                if error.args[0].code() not in _COORDINATOR_MOVES or time.monotonic() >= ends_at:
+                    raise
+            time.sleep(_WAIT_S)
 
 
 class Scanner:
@@ -138,17 +180,8 @@ class Scanner:
         return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
 
     def commits(self, partitions: Iterable[Partition]) -> dict[Partition, Commit]:
-        """What the group has committed of these partitions; those of which it has nothing are left out.
-
-        An AdminClient would be asked for that, but its answer is a segmentation fault where a coordinator has moved or
-        is not there yet (librdkafka handles the error in the state of a group that an AdminClient does not have).
-        """
-        asked = [TopicPartition(*partition) for partition in partitions]
-        if not asked:
-            return {}
-        asked_for = f"say what group {self._group} has committed", on_group("Describe", self._group)
-        with reaching(self._connection, self._timeout_s, *asked_for):
-            answered = self._consumer.committed(asked, timeout=self.left_s)
+        """What the group has committed of these partitions; those of which it has nothing are left out."""
+        answered = committed(self._consumer, self._connection, self._group, partitions, self.left_s)
         return {
             (found.topic, found.partition): Commit(found.offset, found.metadata or "")
             for found in answered

@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from fairlane.monitor import discovery
 from fairlane.monitor.errors import StoreBroken
 from fairlane.monitor.offsets import Offsets
-from fairlane.monitor.scan import BEGINNING, Partition, reaching
+from fairlane.monitor.scan import BEGINNING, Partition, committed, reaching
 from fairlane.monitor.store.batch import Batch
 from fairlane.monitor.store.database import Database
 from fairlane.monitor.store.keeping import Keep, Keeper
@@ -28,7 +28,7 @@ from fairlane.monitor.store.writer import write
 from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.clock import now_ms
 from fairlane.topics.connection import Connection
-from fairlane.topics.denial import on_group, on_topic
+from fairlane.topics.denial import on_topic
 from fairlane.topics.errors import FairlaneError, QueueUnknown
 from fairlane.topics.names import Lane, QueueNames
 
@@ -293,13 +293,7 @@ class Follower:
         return starts
 
     def _commits(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        asked = [TopicPartition(*each) for each in partitions]
-        if not asked:
-            return {}
-        group = self._names.group
-        asked_for = f"say what group {group} has committed", on_group("Describe", group)
-        with reaching(self._connection, self._timeout_s, *asked_for):
-            answered = self._consumer.committed(asked, timeout=self._timeout_s)
+        answered = committed(self._consumer, self._connection, self._names.group, partitions, self._timeout_s)
         return {(each.topic, each.partition): each.offset for each in answered if not each.error and each.offset >= 0}
 
     def _count_unread(self) -> int:
