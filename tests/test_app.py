@@ -50,6 +50,7 @@ def test_the_public_names_are_these_and_all_of_them_are_there() -> None:
         "Stats",
         "StatusEvent",
         "Task",
+        "TaskCancelled",
         "TaskDefinition",
         "TaskFailed",
         "TaskHandle",
