@@ -413,7 +413,9 @@ def test_a_pool_of_workers_that_cannot_live_ends_with_one_and_says_why(tmp_path:
     code, said = run_pool(tmp_path, "shop_tasks:app", CRASH="1")
     assert code == 1, said
     why = "died 5 times in a row within 10 s of its start, the last time with exit code 9"
-    assert re.search(rf"giving up on pool-[01]: it {why}. The end of its log:\n    cannot open the database", said), said
+    assert re.search(rf"giving up on pool-[01]: it {why}. The end of its log:\n    cannot open the database", said), (
+        said
+    )
 
 
 def test_a_pool_without_kafka_ends_with_three_and_what_to_do(tmp_path: Path) -> None:
