@@ -112,7 +112,9 @@ def _serve(target: QueueTarget, database: Database, timeout_s: float) -> None:
         database,
         keep_of(target),
         where,
-        started=lambda port: typer.echo(f"Serving queue {target.names.queue} at http://{host}:{port}/api/v1"),
+        started=lambda port: typer.echo(
+            f"Serving queue {target.names.queue} at http://{host}:{port}/api/v1\nThe dashboard is http://{host}:{port}/ui/"
+        ),
         statsd=settings.statsd,
         timeout_s=timeout_s,
     )
