@@ -147,9 +147,16 @@ class Control:
                 self._failed(error)
                 self._stopping.wait(OFF_BACKOFF_S if self._is_off else BACKOFF_S)
                 return
-            consumer.assign([TopicPartition(self._topic, 0, self._offset)])
+            # That it is at its end a consumer is told with the next empty answer, which a broker holds back.
+            place = TopicPartition(self._topic, 0, self._offset)
+            first, end = consumer.get_watermark_offsets(place, timeout=METADATA_S)
+            consumer.assign([place])
+            if end <= max(first, self._offset):
+                self._caught_up()
             while not self._stopping.is_set():
                 self._turn(consumer)
+                if self._offset >= end:
+                    self._caught_up()
         finally:
             consumer.close()
 
@@ -175,12 +182,15 @@ class Control:
             if cancelled:
                 self._new.add(cancelled)
         elif error.code() == KafkaError._PARTITION_EOF:
-            if not self._known.is_set() or self._is_off:
-                self._is_off = False
-                self._tell(self._state.look(now_ms()))
-                self._known.set()
+            self._caught_up()
         else:
             self._failed(error)
+
+    def _caught_up(self) -> None:
+        if not self._known.is_set() or self._is_off:
+            self._is_off = False
+            self._tell(self._state.look(now_ms()))
+            self._known.set()
 
     def _tell(self, paused: Paused) -> None:
         if paused != self.paused:
