@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from live_queue import a_task, live_queue, parcel, wait_until
@@ -44,11 +45,19 @@ def names(own_kafka: EmbeddedKafka) -> Iterator[QueueNames]:
         yield names
 
 
+def stat_of(thread: Path) -> str:
+    """The state of a thread by one letter, as in proc(5)."""
+    return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+
+
 @contextmanager
 def frozen(kafka: EmbeddedKafka) -> Iterator[None]:
     mark = kafka.cluster.brokers[1].mark
     assert mark is not None
     os.kill(mark.pid, signal.SIGSTOP)
+    # Each of its threads stops when it next looks: one may still answer.
+    threads = list(Path(f"/proc/{mark.pid}/task").iterdir())
+    wait_until(lambda: all(stat_of(each) == "T" for each in threads), "all of it stands still")
     try:
         yield
     finally:

@@ -216,8 +216,7 @@ def test_a_transaction_that_hides_the_audits_end_refuses_the_replay(written: Wri
 def test_an_older_queue_without_an_audit_says_how_to_make_one(written: WrittenQueue) -> None:
     bury(written, 1)
     job = job_of(written)
-    written._admin.delete_topics([written.names.audit])[written.names.audit].result(60)
-    del written.topics[written.names.audit]
+    written.delete_topic(written.names.audit)
     with pytest.raises(QueueUnknown, match="fairlane topics create"):
         run(written, job)
 
