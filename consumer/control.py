@@ -155,7 +155,7 @@ class Control:
                 self._caught_up()
             while not self._stopping.is_set():
                 self._turn(consumer)
-                if self._offset >= end:
+                if self._offset >= end and not self._known.is_set():
                     self._caught_up()
         finally:
             consumer.close()

@@ -179,7 +179,7 @@ class Settler:
                 self._producer.close()
             # The same id again: its initialisation resolves what the old producer left open, at once.
             self._producer = TransactionalProducer(
-                self._config.connection, self.transactional_id, self._ending.is_set, self.meter, self._lease
+                self._config.connection, self.transactional_id, self._ending.is_set, self._lease, self.meter
             )
             try:
                 self._producer.init()

@@ -115,8 +115,8 @@ class TransactionalProducer:
         connection: to Kafka.
         transactional_id: unique per process start; whoever takes over a dead worker fences this id.
         stopping: tells that nobody waits for the outcome any more.
+        newest: gives the lease of this moment.
         meter: counts the calls that are made again.
-        newest: gives the lease of this moment; by default that under which a transaction runs is the newest.
     """
 
     def __init__(
@@ -124,8 +124,8 @@ class TransactionalProducer:
         connection: Connection,
         transactional_id: str,
         stopping: Callable[[], bool],
+        newest: Callable[[], Lease],
         meter: SettleMeter | None = None,
-        newest: Callable[[], Lease] | None = None,
     ) -> None:
         self.transactional_id = transactional_id
         self._connection = connection
@@ -223,8 +223,8 @@ class TransactionalProducer:
         offsets of the first ones from it when somebody else has them already. What was sent before they left, the new
         owner waits for; what was sent after that is seen here, since the lease of a partition ends before Kafka hears.
         """
-        newest = self._newest() if self._newest is not None else None
-        if newest is not None and not all(newest.holds(each.assigned) for each in offsets):
+        newest = self._newest()
+        if not all(newest.holds(each.assigned) for each in offsets):
             raise _MustAbort("partitions left while their offsets were sent")
 
     def _detail(self, topic: str, error: KafkaError) -> str:

@@ -30,7 +30,7 @@ from fairlane.topics.admin import TopicAdmin
 from fairlane.topics.check import check_queue
 from fairlane.topics.clock import now_ms
 from fairlane.topics.difference import grouped
-from fairlane.topics.errors import QueueBroken, RightMissing
+from fairlane.topics.errors import FairlaneError, QueueBroken, RightMissing
 from fairlane.topics.names import DEFAULT_TIERS, Lane, QueueNames
 from fairlane.topics.rights import Operation, Right, Role, rights_of
 from fairlane.topics.topology import Topology
@@ -232,14 +232,14 @@ def one_by_one(secured: SecuredKafka, user: User, rights: list[Right], act: Call
     act()
 
 
-def refusal_of(act: Callable[[], object]) -> str:
-    """What an act is refused with, once the broker has heard that the right to it is gone."""
+def refusal_of(kind: type[FairlaneError], act: Callable[[], object]) -> str:
+    """What an act is refused with, by an error of this kind, once the broker has heard that the right to it is gone."""
     found: list[str] = []
 
     def is_refused() -> bool:
         try:
             act()
-        except (RightMissing, QueueBroken) as error:
+        except kind as error:
             found.append(str(error))
         return bool(found)
 
@@ -273,7 +273,7 @@ def test_a_lane_that_is_somebody_elses_is_named_to_everybody(secured: SecuredKaf
                 lambda: any(names_it(line, users["worker"], rights["worker"]) for line in said.lines),
                 "the worker says that it may not read it",
             )
-            refused = refusal_of(lambda: collect(users["monitor"].connection, names, now_ms=now_ms()))
+            refused = refusal_of(RightMissing, lambda: collect(users["monitor"].connection, names, now_ms=now_ms()))
             assert names_it(refused, users["monitor"], rights["monitor"])
 
             def enqueue() -> None:
@@ -281,10 +281,10 @@ def test_a_lane_that_is_somebody_elses_is_named_to_everybody(secured: SecuredKaf
                 with Fairlane(names.queue, settings=users["producer"].settings, lanes=lanes) as app:
                     app.enqueue("ok", {}, priority=1)
 
-            refused = refusal_of(enqueue)
+            refused = refusal_of(RightMissing, enqueue)
             assert names_it(refused, users["producer"], rights["producer"])
             user = users["admin"]
-            refused = refusal_of(lambda: check_queue(user.connection, topology))
+            refused = refusal_of(QueueBroken, lambda: check_queue(user.connection, topology))
             assert f"--allow-principal {user.principal} --operation Describe --topic '{orders}'" in refused
             add_row(user, rights["admin"], refused)
         admin.delete_topics([orders])[orders].result(20)

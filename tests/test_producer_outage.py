@@ -56,7 +56,7 @@ def frozen(kafka: EmbeddedKafka) -> Iterator[None]:
     assert mark is not None
     os.kill(mark.pid, signal.SIGSTOP)
     # Each of its threads stops when it next looks: one may still answer.
-    threads = list(Path(f"/proc/{mark.pid}/task").iterdir())
+    threads = list(Path(f"/proc/{mark.pid}/task").glob("*"))
     wait_until(lambda: all(stat_of(each) == "T" for each in threads), "all of it stands still")
     try:
         yield

@@ -101,7 +101,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(*, ending: bool = False) -> tuple[TransactionalProducer, FakeProducer]:
-    producer = TransactionalProducer(Connection("b:1"), "tx-1", lambda: ending)
+    producer = TransactionalProducer(Connection("b:1"), "tx-1", lambda: ending, lambda: LEASE)
     inner: Any = producer._producer
     return producer, inner
 
@@ -121,7 +121,7 @@ def test_records_and_offsets_are_written_together() -> None:
 def test_offsets_of_a_partition_that_left_while_they_were_sent_are_not_committed(now: Lease) -> None:
     """Kafka takes them from a member that keeps its epoch until it has given back more: somebody has it already."""
     leases = [LEASE]
-    producer = TransactionalProducer(Connection("b:1"), "tx-1", lambda: False, newest=lambda: leases[-1])
+    producer = TransactionalProducer(Connection("b:1"), "tx-1", lambda: False, lambda: leases[-1])
     inner: Any = producer._producer
     producer.run(RECORDS, OFFSETS, LEASE)
     send = inner.send_offsets_to_transaction

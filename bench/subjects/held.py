@@ -1,7 +1,7 @@
 """Subject: a worker some of whose tasks do not end, until nothing moves any more, or the one that finishes the rest.
 
 `hold`: one of so many tasks never ends, so that each partition's offset map fills up until it stalls. When every
-outcome is settled and none has come for a second, it kills itself with SIGKILL: no good order.
+outcome is settled and, since the first began, none has come for a second, it kills itself with SIGKILL: no good order.
 `finish`: the same tasks with handlers that end at once. It leaves the numbers of all tasks that it ran in a file.
 """
 
@@ -26,7 +26,7 @@ HELD_SLOTS = 10_000
 
 
 async def hold(app: Fairlane, held_every: int) -> None:
-    moved = time.monotonic()
+    moved: float | None = None
     never = asyncio.Event()
 
     @app.task
@@ -41,7 +41,7 @@ async def hold(app: Fairlane, held_every: int) -> None:
     running = asyncio.create_task(worker.run())
     await holding(worker)
     async with asyncio.timeout(ENDS_WITHIN_S):
-        while time.monotonic() - moved < QUIET_S or worker.vitals.facts().backlog:
+        while moved is None or time.monotonic() - moved < QUIET_S or worker.vitals.facts().backlog:
             await asyncio.sleep(0.05)
             if running.done():
                 await running

@@ -27,6 +27,8 @@ def run(stage: Stage, sizes: Sizes) -> Measured:
             if held.wait(240) != -signal.SIGKILL:
                 raise SystemExit("the worker that was to be killed ended by itself")
         completed = results(stage, names)
+        if not completed:
+            raise SystemExit("the worker was killed before anything was settled, so nothing could run again")
         ran_path = Path(folder) / "ran.json"
         stage.subject("held", names.queue, "finish", ran_path, more=SMALL)
         ran = json.loads(ran_path.read_text())
