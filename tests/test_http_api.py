@@ -32,6 +32,7 @@ from fairlane.monitor.api.serving import viewer as asks_viewer
 from fairlane.monitor.api.tokens import Tokens, is_loopback, require_tokens
 from fairlane.topics.audit import decode_audit
 from fairlane.topics.errors import UsageError
+from fairlane.topics.events import StatusEvent
 
 pytestmark = [pytest.mark.kafka, pytest.mark.http_api]
 
@@ -155,14 +156,14 @@ def filled(served: ServedQueue, method: str, path: str) -> str:
 
 
 def body_of(served: ServedQueue, method: str, path: str) -> dict[str, Any] | None:
-    """A body that acts on two letters, of the fields that the description has for it."""
+    """A body that acts on two letters, or on a task, of the fields that the description has for it."""
     schema = served.app.openapi()
     asked = schema["paths"][path][method.lower()].get("requestBody")
     if asked is None:
         return None
     named = asked["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
     fields = schema["components"]["schemas"][named]["properties"]
-    return {name: value for name, value in {"all": True, "count": 2}.items() if name in fields}
+    return {name: value for name, value in {"all": True, "count": 2, "ids": ["dead"]}.items() if name in fields}
 
 
 def routes(of: Any, prefix: str = "") -> Iterator[tuple[str, RouteContext]]:
@@ -193,7 +194,7 @@ def test_nothing_is_told_or_done_without_a_token_and_nothing_is_done_by_a_viewer
     with served_queue(written, tmp_path) as served:
         before = everything(written)
         acts = [each for each in operations(served) if each[0] not in SAFE]
-        assert len(acts) >= 4
+        assert len(acts) >= 7
 
         def status(secret: str, method: str, path: str) -> int:
             url, body = filled(served, method, path), body_of(served, method, path)
@@ -210,6 +211,7 @@ def test_nothing_is_told_or_done_without_a_token_and_nothing_is_done_by_a_viewer
         operator = served.client(OPERATOR)
         for path, body in (("/dlq/replay", {"type": "replayed"}), ("/dlq/purge", {"type": "purged", "count": 1})):
             done(operator, operator.post(API + path, json=body).json())
+        assert get(operator, "/control") == {"count": 0, "records": []}
         for method, path in acts:
             assert status(OPERATOR, method, path) not in (401, 403, 422), (method, path)
         assert everything(written) != before
@@ -305,6 +307,72 @@ def test_letters_are_planned_edited_replayed_and_purged_and_the_audit_says_by_wh
     records = [decode_audit(record.value or b"") for record in written.everything(written.names.audit)]
     said = [(record.action, record.who, record.via) for record in records if record is not None and record.letter]
     assert sorted(said) == [("purge", "ada", "api")] + [("replay", "ada", "api")] * 3
+
+
+def test_tasks_are_cancelled_and_lanes_paused_and_the_audit_says_by_whom(written: WrittenQueue, tmp_path: Path) -> None:
+    names, lane = written.names, written.names.lane(3)
+    written.enqueue(written.task("waits"))
+    written.say(StatusEvent("done", "email", "completed", lane, 1, 5, now_ms(), now_ms(), now_ms()))
+    with served_queue(written, tmp_path) as served:
+        operator = served.client(OPERATOR)
+
+        def asked(verb: str, **body: Any) -> Any:
+            answer = operator.post(f"{API}/control/{verb}", json=body)
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+
+        cancelled = asked("cancel", ids=["waits", "done", "nobody", "waits"], reason="sent by hand")["answers"]
+        assert [(each["id"], each["found"], each["asked"]) for each in cancelled] == [
+            ("waits", "pending", True), ("done", "ended", False), ("nobody", "unknown", True),
+        ]  # fmt: skip
+        paused = asked("pause", lane="p3", for_ms=600_000, reason="the bank is down")
+        assert (paused["scope"], paused["who"], paused["via"]) == (f"lane:{lane}", "ada", "api")
+        assert paused["until_ms"] - paused["at_ms"] == pytest.approx(600_000, abs=60_000)
+        until_ms = now_ms() + 60_000
+        assert asked("pause", until_ms=until_ms)["until_ms"] == until_ms
+        told = get(served.client(VIEWER), "/control", limit=3)
+        scopes = [f"lane:{lane}", "queue", "task:waits"]
+        assert (told["count"], [each["scope"] for each in told["records"]]) == (4, scopes)
+        assert get(operator, "/control", kind="cancel")["count"] == 2
+        assert [each["scope"] for each in asked("resume")["records"]] == [f"lane:{lane}"]
+        assert asked("resume", lane=lane) == {"count": 0, "records": []}
+        served.refresh()
+        audit = get(operator, "/audit")["records"]
+        assert {each["who"] for each in audit} == {"ada"}
+        assert [(each["action"], each["target"]) for each in reversed(audit)] == [
+            ("cancel", "waits"), ("cancel", "nobody"), ("pause", lane), ("pause", "queue"),
+            ("resume", "queue"), ("resume", lane),
+        ]  # fmt: skip
+        history = get(operator, "/tasks/waits")["audit"]
+        assert [(each["action"], each["details"]["reason"]) for each in history] == [("cancel", "sent by hand")]
+        written.delete_topic(names.control)
+        answer = operator.post(f"{API}/control/pause", json={})
+        assert (answer.status_code, answer.headers["content-type"]) == (409, "application/problem+json")
+        assert f"fairlane topics create --queue {names.queue}" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "body", "status", "why"),
+    [
+        ("cancel", {}, 422, "ids"),
+        ("cancel", {"ids": []}, 422, "ids"),
+        ("cancel", {"ids": ["a\x00b"]}, 400, "no id of a task"),
+        ("cancel", {"ids": ["a"] * 10_001}, 422, "ids"),
+        ("pause", {"lane": "p9"}, 400, "no lane 'p9'"),
+        ("pause", {"until_ms": 1}, 400, "over before it begins"),
+        ("pause", {"until_ms": 2**52, "for_ms": 1}, 400, "both"),
+        ("pause", {"lanes": "p3"}, 422, "lanes"),  # misspelt, it would pause the whole queue
+        ("pause", {"reason": "x" * 1_001}, 422, "reason"),
+        ("resume", {"lane": "p3"}, 400, "is not paused"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_and_changes_nothing(
+    served: ServedQueue, operator: TestClient, verb: str, body: dict[str, Any], status: int, why: str
+) -> None:
+    before = get(operator, "/control")
+    answer = operator.post(f"{API}/control/{verb}", json=body)
+    assert (answer.status_code, why in answer.text) == (status, True), answer.text
+    assert get(operator, "/control") == before
 
 
 def test_a_queue_without_an_audit_is_not_acted_on(written: WrittenQueue, tmp_path: Path) -> None:

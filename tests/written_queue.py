@@ -56,6 +56,7 @@ class WrittenQueue:
             names.status: {"cleanup.policy": "compact,delete"},
             names.workers: {"cleanup.policy": "compact"},
             names.audit: {},
+            names.control: {"cleanup.policy": "compact"},
         }
         self.create(self.topics)
 
@@ -64,7 +65,7 @@ class WrittenQueue:
             [
                 NewTopic(
                     topic,
-                    num_partitions=1 if topic.endswith((".workers", ".audit")) else self.partitions,
+                    num_partitions=1 if topic.endswith((".workers", ".audit", ".control")) else self.partitions,
                     replication_factor=1,
                     config=dict(config),
                 )

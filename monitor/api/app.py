@@ -9,7 +9,15 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import RedirectResponse
 
-from fairlane.monitor.api import answer_headers, letter_routes, live_routes, metrics_route, queue_routes, task_routes
+from fairlane.monitor.api import (
+    answer_headers,
+    control_routes,
+    letter_routes,
+    live_routes,
+    metrics_route,
+    queue_routes,
+    task_routes,
+)
 from fairlane.monitor.api.answers import describe
 from fairlane.monitor.api.problems import answer_with_problems
 from fairlane.monitor.api.serving import Serving, known_names, viewer
@@ -32,7 +40,7 @@ def make_app(serving: Serving) -> FastAPI:
     )
     app.state.serving = serving
     api = APIRouter(prefix=PREFIX, dependencies=[Depends(viewer), Depends(known_names)])
-    for routes in (queue_routes, task_routes, letter_routes, live_routes):
+    for routes in (queue_routes, task_routes, letter_routes, control_routes, live_routes):
         api.include_router(routes.router)
     app.include_router(api)
     app.include_router(metrics_route.router)

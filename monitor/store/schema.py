@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 APPLICATION_ID: Final = 0x6661_6972
 """`fair`, in the header of the file: whatever has another one is not ours, and is never overwritten."""

@@ -18,7 +18,7 @@ from fairlane.monitor.letter_groups import group_of
 from fairlane.monitor.store.batch import Batch
 from fairlane.monitor.store.facts import MAX_TEXT
 from fairlane.monitor.store.task_row import Summary, TaskRow, Told, Waiting, merge
-from fairlane.topics.audit import AuditRecord
+from fairlane.topics.audit import CANCEL, AuditRecord
 
 MINUTE_MS: Final = 60_000
 
@@ -215,7 +215,8 @@ def _write_letters(database: sqlite3.Connection, letters: Iterable[Letter]) -> N
 
 def _write_audit(database: sqlite3.Connection, batch: Batch) -> None:
     def columns(record: AuditRecord) -> tuple[object, ...]:
-        return record.at_ms, record.who, record.action, record.letter, record.task_id
+        task_id = record.target if record.action == CANCEL else record.task_id
+        return record.at_ms, record.who, record.action, record.letter, task_id
 
     database.executemany(
         "INSERT OR IGNORE INTO audit VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
