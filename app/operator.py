@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import socket
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fairlane.monitor.control import CancelAnswer, Controller
@@ -66,10 +67,7 @@ class Operator:
             UsageError: there is no such lane, or the time is none.
             NoControl, NotControlled, RightMissing, KafkaUnreachable: as for `cancel`.
         """
-        if for_s is not None and not 0 < for_s < 1e9:
-            raise UsageError(f"a pause of {for_s} s is none", "Give seconds, more than 0")
-        until_ms = now_ms() + round(for_s * 1000) if for_s is not None else 0
-        return self._controller().pause(lane, until_ms=until_ms, reason=reason)
+        return self._controller().pause(lane, until_ms=_until_ms(for_s), reason=reason)
 
     async def apause(self, lane: str = "", *, for_s: float | None = None, reason: str = "") -> ControlRecord:
         """The same as `pause`, for async code."""
@@ -92,8 +90,47 @@ class Operator:
         """The same as `resume`, for async code."""
         return await asyncio.to_thread(self.resume, lane, reason=reason)
 
+    def weigh(
+        self, weights: Mapping[str, int], *, for_s: float | None = None, reason: str = ""
+    ) -> tuple[ControlRecord, ...]:
+        """Let lanes have other weights than workers are configured with: their shares while all have tasks.
+
+        Args:
+            weights: by lane, its topic or its name in the queue (`p3`): a whole number from 1 to 10,000.
+            for_s: after how long the configured ones hold again, seconds; None is not before `unweigh`.
+            reason: why, for whoever asks later.
+
+        Raises:
+            UsageError: there is no such lane, a weight is none, or the time is none.
+            NoControl, NotControlled, RightMissing, KafkaUnreachable: as for `cancel`.
+        """
+        return self._controller().weigh(weights, until_ms=_until_ms(for_s), reason=reason)
+
+    async def aweigh(
+        self, weights: Mapping[str, int], *, for_s: float | None = None, reason: str = ""
+    ) -> tuple[ControlRecord, ...]:
+        """The same as `weigh`, for async code."""
+        return await asyncio.to_thread(self.weigh, weights, for_s=for_s, reason=reason)
+
+    def unweigh(self, *lanes: str, reason: str = "") -> tuple[ControlRecord, ...]:
+        """Let lanes have the weights again that workers are configured with; returns those that were taken back.
+
+        Args:
+            lanes: as for `weigh`; none are all that have another weight.
+            reason: why, for whoever asks later.
+
+        Raises:
+            UsageError: one of them has the configured weight already.
+            NoControl, NotControlled, RightMissing, KafkaUnreachable: as for `cancel`.
+        """
+        return self._controller().unweigh(lanes, reason=reason)
+
+    async def aunweigh(self, *lanes: str, reason: str = "") -> tuple[ControlRecord, ...]:
+        """The same as `unweigh`, for async code."""
+        return await asyncio.to_thread(self.unweigh, *lanes, reason=reason)
+
     def list(self) -> tuple[ControlRecord, ...]:
-        """What is in force: pauses first, then cancels, the oldest first.
+        """What is in force: pauses first, cancels last, the oldest of them first.
 
         Raises:
             NoControl, ReadIncomplete, RightMissing, KafkaUnreachable: it cannot be read.
@@ -107,6 +144,14 @@ class Operator:
     def _controller(self) -> Controller:
         app = self._app
         return Controller(app.connection, app.names, app.lanes, who=self._who, via="python", timeout_s=self._timeout_s)
+
+
+def _until_ms(for_s: float | None) -> int:
+    if for_s is None:
+        return 0
+    if not 0 < for_s < 1e9:
+        raise UsageError(f"a time of {for_s} s is none", "Give seconds, more than 0")
+    return now_ms() + round(for_s * 1000)
 
 
 def user_and_host() -> str:

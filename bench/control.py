@@ -19,7 +19,7 @@ from confluent_kafka import Producer
 
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.control import Control
-from fairlane.consumer.control_state import Paused
+from fairlane.consumer.orders import Orders
 from fairlane.kafka import EmbeddedKafka
 from fairlane.topics.admin import TopicAdmin
 from fairlane.topics.connection import Connection
@@ -36,7 +36,7 @@ class Ears:
         self._heard: dict[int, float] = {}
         self._changed = threading.Condition()
 
-    def hear(self, worker: int, _: Paused) -> None:
+    def hear(self, worker: int, _: Orders) -> None:
         with self._changed:
             self._heard[worker] = time.monotonic()
             self._changed.notify_all()
@@ -58,7 +58,7 @@ def measure(connection: Connection, workers: int, changes: int) -> dict[str, flo
     controls = [
         Control(
             WorkerConfig(connection, names.queue, worker=f"w{number}"),
-            on_paused=partial(ears.hear, number),
+            on_orders=partial(ears.hear, number),
             on_cancelled=lambda _: None,
         )
         for number in range(workers)

@@ -18,7 +18,8 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from fairlane.consumer.config import WorkerConfig
-from fairlane.consumer.control_state import NOTHING_PAUSED, Cancel, ControlState, Paused
+from fairlane.consumer.control_state import Cancel, ControlState
+from fairlane.consumer.orders import NO_ORDERS, Orders
 from fairlane.consumer.outcome import TERMINAL_OUTCOMES, Outcome
 from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.clock import now_ms
@@ -44,7 +45,7 @@ class Control:
 
     Args:
         config: of the worker.
-        on_paused: told what is paused, whenever that changes; on the thread of this.
+        on_orders: told what is in force, whenever that changes; on the thread of this.
         on_cancelled: told the ids of tasks that were cancelled just now, and may run here; on the thread of this.
     """
 
@@ -52,17 +53,17 @@ class Control:
         self,
         config: WorkerConfig,
         *,
-        on_paused: Callable[[Paused], None],
+        on_orders: Callable[[Orders], None],
         on_cancelled: Callable[[frozenset[str]], None],
     ) -> None:
         self._config = config
         self._topic = config.names.control
-        self._on_paused = on_paused
+        self._on_orders = on_orders
         self._on_cancelled = on_cancelled
         self._state = ControlState([lane.topic for lane in config.lanes])
         self.cancels: Mapping[str, Cancel] = self._state.cancels
         """By task id; any thread."""
-        self.paused = NOTHING_PAUSED
+        self.orders = NO_ORDERS
         """What was last told; any thread."""
         self._new: set[str] = set()
         self._served: deque[str] = deque()
@@ -165,9 +166,9 @@ class Control:
         for each in [message, *consumer.consume(500, 0)] if message is not None else []:
             self._note(each)
         self._tell_unknown()
-        paused = self._state.look(now_ms())
+        orders = self._state.look(now_ms())
         if self._known.is_set():
-            self._tell(paused)
+            self._tell(orders)
             self._bury()
 
     def _patience_s(self) -> float:
@@ -192,12 +193,11 @@ class Control:
             self._tell(self._state.look(now_ms()))
             self._known.set()
 
-    def _tell(self, paused: Paused) -> None:
-        if paused != self.paused:
-            self.paused = paused
-            what = ", ".join(sorted(paused.lanes)) or "nothing"
-            _logger.warning("paused by an operator now: %s", "the whole queue" if paused.tiers else what)
-            self._on_paused(paused)
+    def _tell(self, orders: Orders) -> None:
+        if orders != self.orders:
+            self.orders = orders
+            _logger.warning("operators ask for this now: %s", orders)
+            self._on_orders(orders)
         if self._new:
             new, self._new = frozenset(self._new), set()
             self._on_cancelled(new)

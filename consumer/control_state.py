@@ -11,17 +11,30 @@ put back, is a task that nobody has cancelled.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
-from fairlane.topics.control import CANCEL, CANCELS_MAX, PAUSE, QUEUE, ControlRecord, decode_control, split_key
+from fairlane.consumer.orders import NO_ORDERS, Orders
+from fairlane.topics.control import (
+    CANCEL,
+    CANCELS_MAX,
+    LANE,
+    PAUSE,
+    QUEUE,
+    WEIGHT,
+    WEIGHT_MAX,
+    ControlRecord,
+    decode_control,
+    split_key,
+)
 from fairlane.topics.control import TASK as TASK_SCOPE
 from fairlane.topics.task import Task
 
 CANCELS_HELD_MAX: Final = 2 * CANCELS_MAX
 """Two operators may each be within the bound: what is beyond even that was written by nobody of ours."""
-PAUSES_HELD_MAX: Final = 10_000
+ORDERS_HELD_MAX: Final = 10_000
+"""Of all other kinds together."""
 
 
 class Cancel(msgspec.Struct, frozen=True, gc=False):
@@ -50,16 +63,6 @@ def cancel_of(cancels: Mapping[str, Cancel], task: Task) -> Cancel | None:
     return found if found is not None and found.binds(task) else None
 
 
-class Paused(NamedTuple):
-    """What is not to start: the topics of lanes, and whether tiers are not to be read either."""
-
-    lanes: frozenset[str] = frozenset()
-    tiers: bool = False
-
-
-NOTHING_PAUSED: Final = Paused()
-
-
 class ControlState:
     """The control records of one queue, as far as a worker obeys them.
 
@@ -69,12 +72,13 @@ class ControlState:
     Attributes:
         cancels: by task id, what is cancelled. Changed by the owner only; others look, from any thread.
         unknown: kinds that were asked for and that nobody here knows.
-        overflow: how many cancels and pauses were too many to be held.
+        overflow: how many were too many to be held.
     """
 
     def __init__(self, lanes: Collection[str]) -> None:
         self._lanes = tuple(lanes)
-        self._pauses: dict[str, ControlRecord] = {}
+        self._standing: dict[tuple[str, str], ControlRecord] = {}
+        """All but cancels, by kind and scope."""
         self.cancels: dict[str, Cancel] = {}
         self._first_end_ms: int | None = None
         """No cancel ends by itself before that."""
@@ -90,21 +94,22 @@ class ControlState:
         record = decode_control(key, value) if value is not None else None
         if value is not None and record is None:
             return ""
-        if kind == PAUSE:
-            self._note_pause(scope, record)
+        if kind in _STANDING:
+            self._note_standing(kind, scope, record)
         elif kind == CANCEL and scope.startswith(TASK_SCOPE):
             return self._note_cancel(scope.removeprefix(TASK_SCOPE), record)
-        elif record is not None and len(self.unknown) < PAUSES_HELD_MAX:
+        elif record is not None and len(self.unknown) < ORDERS_HELD_MAX:
             self.unknown.add(kind)
         return ""
 
-    def _note_pause(self, scope: str, record: ControlRecord | None) -> None:
+    def _note_standing(self, kind: str, scope: str, record: ControlRecord | None) -> None:
+        if record is not None and not _is_known(record):
+            self.unknown.add(f"{kind} of {scope.partition(':')[0]}")
+            record = None  # It is the newest word all the same: compaction leaves nothing before it.
         if record is None:
-            self._pauses.pop(scope, None)
-        elif scope != QUEUE and not record.lane:
-            self.unknown.add(f"{PAUSE} of {scope.partition(':')[0]}")
-        elif scope in self._pauses or len(self._pauses) < PAUSES_HELD_MAX:
-            self._pauses[scope] = record
+            self._standing.pop((kind, scope), None)
+        elif (kind, scope) in self._standing or len(self._standing) < ORDERS_HELD_MAX:
+            self._standing[kind, scope] = record
         else:
             self.overflow += 1
 
@@ -121,8 +126,8 @@ class ControlState:
             self._first_end_ms = record.until_ms
         return task_id
 
-    def look(self, now_ms: int) -> Paused:
-        """What is paused now; what has ended by itself is forgotten.
+    def look(self, now_ms: int) -> Orders:
+        """What is in force now; what has ended by itself is forgotten.
 
         Args:
             now_ms: Unix ms.
@@ -133,18 +138,38 @@ class ControlState:
             ]:
                 del self.cancels[task_id]
             self._first_end_ms = _first(cancel.until_ms for cancel in self.cancels.values())
-        for scope in [scope for scope, record in self._pauses.items() if not record.holds(now_ms)]:
-            del self._pauses[scope]
-        if QUEUE in self._pauses:
-            return Paused(frozenset(self._lanes), tiers=True)
-        paused = {record.lane for record in self._pauses.values()}
-        return Paused(frozenset(lane for lane in self._lanes if lane in paused)) if paused else NOTHING_PAUSED
+        for name in [name for name, record in self._standing.items() if not record.holds(now_ms)]:
+            del self._standing[name]
+        standing, lanes = self._standing, self._lanes
+        if not standing:
+            return NO_ORDERS
+        is_paused = (PAUSE, QUEUE) in standing
+        return Orders(
+            lanes=frozenset(lane for lane in lanes if is_paused or (PAUSE, LANE + lane) in standing),
+            tiers=is_paused,
+            weights=tuple(
+                (lane, found.weight) for lane in lanes if (found := standing.get((WEIGHT, LANE + lane))) is not None
+            ),
+        )
 
     @property
     def next_end_ms(self) -> int | None:
         """Before when none of them ends by itself, Unix ms; None if none ever does."""
-        ends = [record.until_ms for record in self._pauses.values() if record.until_ms]
+        ends = [record.until_ms for record in self._standing.values() if record.until_ms]
         return min([*ends, *([self._first_end_ms] if self._first_end_ms is not None else [])], default=None)
+
+
+_STANDING: Final = frozenset({PAUSE, WEIGHT})
+"""The kinds of what is in force until it is taken back."""
+
+
+def _is_known(record: ControlRecord) -> bool:
+    """Whether it asks for something that can be done here."""
+    match record.kind:
+        case "pause":
+            return record.scope == QUEUE or bool(record.lane)
+        case _:
+            return bool(record.lane) and 1 <= record.weight <= WEIGHT_MAX
 
 
 def _first(ends_ms: Iterable[int]) -> int | None:

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from fairlane.consumer.config import TIERS_ACCOUNT, WorkerConfig
-from fairlane.consumer.control_state import Paused
 from fairlane.consumer.feed import Feed
 from fairlane.consumer.handlers import Handlers
+from fairlane.consumer.orders import Orders
 from fairlane.consumer.outcome import Outcome
 from fairlane.consumer.reader import Reader
 from fairlane.consumer.retry import AttemptsMax
@@ -45,6 +45,7 @@ class Engine:
         on_settled: Callable[[Sequence[Outcome]], None] = _nobody,
         attempts_max: int = 0,
     ) -> None:
+        self._config = config
         self.settler = Settler(
             config,
             lambda: self.reader.lease,
@@ -61,10 +62,11 @@ class Engine:
         self.settler.start()
         self.reader.start()
 
-    def pause(self, paused: Paused) -> None:
-        """Start nothing of what operators have paused, and read no more of it; any thread."""
-        self.reader.hold(paused.lanes | {TIERS_ACCOUNT} if paused.tiers else paused.lanes)
-        self.feed.pause(paused.lanes)
+    def obey(self, orders: Orders) -> None:
+        """Do from now on what operators ask: start and read nothing of what is paused; any thread."""
+        weights = orders.weighed({lane.topic: lane.weight for lane in self._config.lanes})
+        self.reader.obey(orders.lanes | {TIERS_ACCOUNT} if orders.tiers else orders.lanes, weights)
+        self.feed.obey(orders, weights)
 
     def stop(self, timeout_s: float) -> bool:
         """Leave the group, settle what is open, end both threads; whether that was done in time.

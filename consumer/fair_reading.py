@@ -51,13 +51,24 @@ class FairReading(Generic[P]):
     """
 
     def __init__(self, weights: Mapping[str, int], window: int, backlog: int = BACKLOG) -> None:
-        # The heaviest first: `ahead` compares each with those before it.
-        self._lanes: dict[str, _Lane[P]] = {
-            lane: _Lane(weight) for lane, weight in sorted(weights.items(), key=lambda each: -each[1])
-        }
-        self._window = window / max(1, sum(weights.values()))
+        self._lanes: dict[str, _Lane[P]] = {}
+        self._records = window
+        self._window = 0.0
         self._backlog = backlog
         self._empty_polls = 0
+        self.weigh(weights)
+
+    def weigh(self, weights: Mapping[str, int]) -> None:
+        """Let the lanes have other weights from now on; what was read counts as before."""
+        before = self._lanes
+        # The heaviest first: `ahead` compares each with those before it.
+        self._lanes = {
+            lane: before.get(lane) or _Lane(weight)
+            for lane, weight in sorted(weights.items(), key=lambda each: -each[1])
+        }
+        for name, lane in self._lanes.items():
+            lane.weight = weights[name]
+        self._window = self._records / max(1, sum(weights.values()))
 
     def came(self, lane: str, partition: P, records: int) -> None:
         """Records of a partition were read; there may be more behind them."""

@@ -23,13 +23,14 @@ from fairlane.consumer.delays import DelayHeap
 from fairlane.consumer.delivery import Assigned, Delivery
 from fairlane.consumer.gathering import Batch, Gathering
 from fairlane.consumer.handlers import Handlers
+from fairlane.consumer.orders import Orders
 from fairlane.consumer.outcome import Dead, Outcome
 from fairlane.consumer.places import Places
 from fairlane.consumer.scheduler import Scheduler
 from fairlane.consumer.settler import Settler
 from fairlane.consumer.suspects import Command, Record, Run, SuspectGate
 from fairlane.consumer.suspects import Dead as Buried
-from fairlane.consumer.to_feed import CaughtUp, Paused, Recorded, Revoke, TakenOver
+from fairlane.consumer.to_feed import CaughtUp, Obey, Recorded, Revoke, TakenOver
 from fairlane.consumer.to_settler import RecordLosses
 from fairlane.consumer.verdict import WorkerLost, describe
 from fairlane.topics.offset_map import OffsetMap
@@ -49,7 +50,7 @@ class Feed:
         self._spans = AttemptSpans(config)
         self._settler = settler
         self._wake = wake
-        self._inbox: deque[Sequence[Delivery] | TakenOver | Revoke | Recorded | CaughtUp | Paused] = deque()
+        self._inbox: deque[Sequence[Delivery] | TakenOver | Revoke | Recorded | CaughtUp | Obey] = deque()
         self._adaptive = AdaptiveTypes.of(handlers, config)
         self.adapts = self._adaptive is not None
         """Whether `adapt` has something to do."""
@@ -66,7 +67,7 @@ class Feed:
         # The gate counts the losses on record, and the first death of all is on nobody's record.
         self._gate: SuspectGate[Assigned, Delivery] = SuspectGate(config.worker_lost_max - 1)
         self._suspects: dict[Place, Delivery] = {}
-        self.places = Places(self._scheduler, self._batches, self._delays, self._suspects)
+        self.places = Places(self._scheduler, self._batches, self._delays, self._suspects, self._count)
         self.buried: Counter[tuple[str, str]] = Counter()
         """Tasks that are dead of their workers' deaths, by type and lane."""
         self._running: dict[Assigned, int] = {}
@@ -107,9 +108,9 @@ class Feed:
             self._inbox.append(CaughtUp())
             self._wake()
 
-    def pause(self, lanes: frozenset[str]) -> None:
-        """Start nothing of these lanes, and of all others again."""
-        self._inbox.append(Paused(lanes))
+    def obey(self, orders: Orders, weights: Mapping[str, int]) -> None:
+        """Operators ask for this from now on; `weights` are those of all lanes."""
+        self._inbox.append(Obey(orders, weights))
         self._wake()
 
     # What the driver calls, on its own thread.
@@ -132,9 +133,8 @@ class Feed:
                     self._follow(self._gate.committed(*message), now_ms)
                 case Revoke():
                     self._discard(message, now_ms)
-                case Paused():
-                    for delivery in self.places.pause(message.lanes):
-                        self._count(delivery, -1)
+                case Obey():
+                    self.places.obey(*message)
                 case CaughtUp():
                     self._beginning.caught_up()
                 case _:

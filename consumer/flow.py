@@ -63,6 +63,8 @@ class Flow:
         weights = weights or {}
         self._turns = {account: Turns(limit, takes_turns=account in weights) for account, limit in limits.items()}
         self._fair: FairReading[Partition] = FairReading(weights, window)
+        self._weights = dict(weights)
+        self._window = window
         self._bytes_max = bytes_max
         self._handed: dict[str, int] = dict.fromkeys(limits, 0)
         self._handed_bytes = 0
@@ -91,6 +93,14 @@ class Flow:
                 state.reasons.add("operator")
                 # Nobody waits for what it would give.
                 self._fair.ended(state.account, partition)
+
+    def weigh(self, weights: Mapping[str, int]) -> None:
+        """Read lanes in proportion to other weights from the next update on, each as far ahead as its own allows."""
+        if weights != self._weights:
+            self._weights = dict(weights)
+            self._fair.weigh(weights)
+            for account, limit in limits_by_weight(weights, self._window).items():
+                self._turns[account].limit = limit
 
     def is_held(self, account: str) -> bool:
         """Whether an operator has paused it."""

@@ -13,6 +13,7 @@ from fairlane.consumer.aside import Place
 from fairlane.consumer.delays import DelayHeap
 from fairlane.consumer.delivery import Delivery
 from fairlane.consumer.gathering import Gathering
+from fairlane.consumer.orders import Orders
 from fairlane.consumer.scheduler import Scheduler
 from fairlane.topics.held_back import HeadState
 
@@ -27,6 +28,7 @@ class Places:
         gathered: those that had it, and wait for company; None where no type runs in batches.
         delays: those that wait for their time.
         suspects: by their record, those that a worker may have died of.
+        count: counts so many times the delivery as taken from its account; a negative number takes that back.
     """
 
     def __init__(
@@ -35,7 +37,9 @@ class Places:
         gathered: Gathering | None,
         delays: DelayHeap[Delivery],
         suspects: Mapping[Place, Delivery],
+        count: Callable[[Delivery, int], None],
     ) -> None:
+        self._count = count
         self._scheduler = scheduler
         self._gathered = gathered
         self._delays = delays
@@ -72,18 +76,19 @@ class Places:
             if (each.assigned, each.offset) in wanted
         }
 
-    def pause(self, lanes: frozenset[str]) -> list[Delivery]:
-        """Let nothing of these lanes start, also what is gathered: returns that, which waits for its turn again."""
-        scheduler = self._scheduler
+    def obey(self, orders: Orders, weights: Mapping[str, int]) -> None:
+        """Let nothing of paused lanes start: of what is gathered too, which waits for its turn again."""
+        scheduler, lanes = self._scheduler, orders.lanes
+        scheduler.weigh(weights)
         scheduler.pause(lanes)
         gathered = self._gathered.discard(lambda each: each.task.lane in lanes) if self._gathered is not None else []
         for delivery in reversed(gathered):
             scheduler.finished(delivery.task.type)
             scheduler.offer_first(delivery.task.lane, delivery.task.type, delivery)
+            self._count(delivery, -1)
         self._paused = lanes
         self.offer = self._offer_weighed if lanes else scheduler.offer
         self._weigh()
-        return gathered
 
     def _offer_weighed(self, lane: str, task_type: str, delivery: Delivery) -> None:
         self._scheduler.offer(lane, task_type, delivery)

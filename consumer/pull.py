@@ -67,7 +67,7 @@ class Pull:
             on_settled=self._settled,
             attempts_max=retry.max_attempts,
         )
-        self._control = Control(config, on_paused=self._engine.pause, on_cancelled=lambda _: None)
+        self._control = Control(config, on_orders=self._engine.obey, on_cancelled=lambda _: None)
         """What is open is its caller's: of that nothing is cancelled."""
         self._open: defaultdict[str, deque[_Open]] = defaultdict(deque)
         self._settling: dict[tuple[Assigned, int], Outcome | None] = {}

@@ -104,9 +104,14 @@ class Reader:
         """Everything read so far is void: read it again, under new epochs, from what is committed."""
         self._commands.append(self._reset)
 
-    def hold(self, accounts: frozenset[str]) -> None:
-        """Read nothing of these accounts from now on, since an operator has paused them; any thread."""
-        self._commands.append(lambda _: self._flow.hold(accounts))
+    def obey(self, held: frozenset[str], weights: Mapping[str, int]) -> None:
+        """Read nothing from now on of the accounts that are paused, and lanes by these weights; any thread."""
+
+        def obeyed(_: Consumer) -> None:
+            self._flow.hold(held)
+            self._flow.weigh(weights)
+
+        self._commands.append(obeyed)
 
     def stop(self, timeout_s: float) -> bool:
         """Leave the group in good order; whether that was done in time."""

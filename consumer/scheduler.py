@@ -16,6 +16,7 @@ takes, w_i of them from lane i: so shares are exactly the weights.
 A lane that an operator has paused is not served, and counts for none of this while it is: the others share as if there
 were no such lane, so the bound holds for them with its weight left out of W and U, and for itself from when it goes on.
 It holds no slot of a type either: tasks of it that stepped aside, or were let past already, wait for it to go on.
+When weights change, no bucket has more tokens than the new weight of its lane, so the new bound holds at once.
 
 A task whose type is at its concurrency limit steps aside, in order, and does not block those behind it. When a slot of
 the type frees, it goes to the most urgent lane that has one of them aside, by the same rule of tokens (buckets of the
@@ -59,6 +60,10 @@ class _Gate(Generic[T]):
     def open(self) -> bool:
         """Whether one more may pass. Never while any of a lane that is served is aside: what frees is theirs."""
         return self.inside < self.limit
+
+    def weigh(self) -> None:
+        """The weights have changed."""
+        self._tokens[:] = map(min, self._tokens, self._weights)
 
     def next_aside(self) -> int | None:
         """The rank of the lane whose oldest task aside passes next; None if there is no place or none is aside."""
@@ -164,6 +169,8 @@ class Scheduler(Generic[T]):
         self._urgent_first = tuple(
             _Lane[T](name, rank, weight) for rank, (name, (_, weight)) in enumerate(urgent_first)
         )
+        self._weights = weights
+        """By rank; one list for all buckets."""
         self._served = self._urgent_first
         """Those that are not paused."""
         self._paused: set[int] = set()
@@ -281,6 +288,14 @@ class Scheduler(Generic[T]):
                 lane.aside += 1
         for gate in self._gates.values():
             self._admit(gate)
+
+    def weigh(self, weights: Mapping[str, int]) -> None:
+        """Serve the lanes by these weights from now on, each from 1 on; those that are not named keep theirs."""
+        for lane in self._urgent_first:
+            lane.weight = self._weights[lane.rank] = weights.get(lane.name, lane.weight)
+            lane.tokens = min(lane.tokens, lane.weight)
+        for gate in self._gates.values():
+            gate.weigh()
 
     def _step_aside(self) -> None:
         """Let all step aside that head a line and may not run: a place that frees goes to the most urgent of them."""

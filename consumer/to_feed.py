@@ -6,9 +6,11 @@ Invariant: frozen values; the feed works through them in the order in which they
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from fairlane.consumer.delivery import Assigned
+from fairlane.consumer.orders import Orders
 from fairlane.topics.offset_map import OffsetMap
 
 
@@ -34,10 +36,11 @@ class Revoke(NamedTuple):
     quiet: threading.Event
 
 
-class Paused(NamedTuple):
-    """Operators have paused these lanes, and no others."""
+class Obey(NamedTuple):
+    """What operators ask for from now on, and the weights of all lanes."""
 
-    lanes: frozenset[str]
+    orders: Orders
+    weights: Mapping[str, int]
 
 
 class CaughtUp(NamedTuple):

@@ -50,12 +50,12 @@ class Turns:
     """One lane's.
 
     Args:
-        limit: of the records that wait in this process.
+        limit: of the records that wait in this process; it may be set anew between two looks.
         takes_turns: whether there are turns at all; otherwise the lane is read in full from `low` on.
     """
 
     def __init__(self, limit: Limit, *, takes_turns: bool) -> None:
-        self._limit = limit
+        self.limit = limit
         self._takes_turns = takes_turns
         self._ended = 0
         self._record_bytes = 300.0
@@ -95,9 +95,9 @@ class Turns:
         Returns:
             Whether turns are to be given.
         """
-        if waiting <= self._limit.low:
+        if waiting <= self.limit.low:
             self.is_full = False
-        elif waiting >= self._limit.high:
+        elif waiting >= self.limit.high:
             self.is_full = True
         return self.is_full and self._takes_turns
 
@@ -108,8 +108,8 @@ class Turns:
             waiting: records of the lane that wait in this process.
             partitions: those of the lane that nothing else keeps from being read.
         """
-        room = (self._limit.high - waiting) // self.fetch
-        if room <= 0 and waiting <= self._limit.high // 2:
+        room = (self.limit.high - waiting) // self.fetch
+        if room <= 0 and waiting <= self.limit.high // 2:
             room = 1  # A fetch is larger than the lane's whole share.
         on = [each for each in partitions if each.is_on]
         for turn in on[max(0, room) :]:
@@ -123,7 +123,7 @@ class Turns:
         """Whether a partition is read now."""
         if not self.is_full:
             return True
-        if not self._takes_turns or waiting >= self._limit.high:
+        if not self._takes_turns or waiting >= self.limit.high:
             return False
         return turn.is_on or turn.is_at_end
 

@@ -98,7 +98,7 @@ class Worker:
             on_settled=lambda outcomes: self._control.settled(outcomes),
         )
         self._control = Control(
-            config, on_paused=self._engine.pause, on_cancelled=lambda task_ids: self._executor.cancel(task_ids)
+            config, on_orders=self._engine.obey, on_cancelled=lambda task_ids: self._executor.cancel(task_ids)
         )
         self._attempts.cancels = self._control.cancels
         self._executor = Executor(

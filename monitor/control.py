@@ -1,28 +1,23 @@
-"""What an operator asks of the workers of a queue: cancel tasks, pause and resume lanes, and what is in force.
+"""What an operator asks of the workers of a queue: cancel tasks, pause, resume and weigh lanes, and what is in force.
 
-Invariant: whoever gets an answer knows that Kafka has it: the record of `<queue>.control` is acknowledged, then that of
-the audit. It works while all workers are down. Nothing here is written inside a transaction, and to ask twice is to ask
-once.
+Invariant: whoever gets an answer knows that Kafka has it. It works while all workers are down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Final, Literal
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from fairlane.monitor.control_log import ControlLog
 from fairlane.monitor.errors import ReadIncomplete
 from fairlane.monitor.lookup import find_task
-from fairlane.monitor.offsets import Offsets
-from fairlane.monitor.pauses import in_force
 from fairlane.monitor.scan import BEGINNING, Scanner
+from fairlane.monitor.standing import in_force
 from fairlane.topics import audit
-from fairlane.topics.audit import AuditRecord, decode_audit, encode_audit
-from fairlane.topics.client_log import librdkafka_log
+from fairlane.topics.audit import decode_audit
 from fairlane.topics.clock import now_ms
 from fairlane.topics.connection import Connection
 from fairlane.topics.control import (
@@ -32,16 +27,13 @@ from fairlane.topics.control import (
     LANE,
     PAUSE,
     QUEUE,
-    REASON_MAX,
     TASK,
-    WHO_MAX,
+    WEIGHT,
+    WEIGHT_MAX,
     ControlRecord,
-    cut,
-    encode_control,
 )
-from fairlane.topics.control_errors import NoControl, NotControlled, TooManyCancels
-from fairlane.topics.denial import is_denial, missing, on_topic
-from fairlane.topics.errors import KafkaUnreachable, TaskUnknown, UsageError
+from fairlane.topics.control_errors import TooManyCancels
+from fairlane.topics.errors import TaskUnknown, UsageError
 from fairlane.topics.events import TERMINAL
 from fairlane.topics.headers import MAX_NAME
 from fairlane.topics.names import Lane, QueueNames
@@ -94,8 +86,7 @@ class Controller:
         self._connection = connection
         self._names = names
         self._lanes = tuple(lanes)
-        self._who = cut(who, WHO_MAX)
-        self._via = cut(via, WHO_MAX)
+        self._log = ControlLog(connection, names, who=who, via=via, timeout_s=timeout_s)
         self._timeout_s = timeout_s
 
     def in_force(self) -> tuple[ControlRecord, ...]:
@@ -107,7 +98,7 @@ class Controller:
             RightMissing: we may not read it.
             KafkaUnreachable: no broker answered.
         """
-        self._topics()
+        self._log.topics()
         return in_force(self._connection, self._names, now_ms(), timeout_s=self._timeout_s)
 
     def cancel(self, task_ids: Sequence[str], *, reason: str = "") -> list[CancelAnswer]:
@@ -130,7 +121,7 @@ class Controller:
                 raise UsageError(f"{task_id!r:.100} is no id of a task", "Give what `enqueue` said")
         if not ids:
             raise UsageError("no task is named", "Give the ids of tasks")
-        topics = self._topics()
+        topics = self._log.topics()
         held = {each.task_id for each in self.in_force() if each.kind == CANCEL}
         if len(held | set(ids)) > CANCELS_MAX:
             raise TooManyCancels(self._names.queue, len(held), len(ids), CANCELS_MAX)
@@ -138,14 +129,11 @@ class Controller:
         answers, enqueued_ms = self._look_up(ids)
         at_ms = now_ms()
         asked = [
-            ControlRecord(
-                kind=CANCEL,
-                scope=TASK + answer.id,
-                who=self._who,
-                via=self._via,
-                at_ms=at_ms,
+            self._log.record(
+                CANCEL,
+                TASK + answer.id,
+                reason,
                 until_ms=at_ms + CANCEL_KEPT_MS,
-                reason=cut(reason, REASON_MAX),
                 # The clock of its producer may be ahead of ours.
                 before_ms=max(at_ms, enqueued_ms.get(answer.id, 0)),
                 replays=replays.get(answer.id, 0),
@@ -153,8 +141,8 @@ class Controller:
             for answer in answers
             if answer.asked
         ]
-        self._ask([(each.key, encode_control(each)) for each in asked])
-        self._audit(audit.CANCEL, [each.task_id for each in asked], reason)
+        self._log.ask(asked)
+        self._log.audit(audit.CANCEL, [each.task_id for each in asked], reason)
         return answers
 
     def pause(self, lane: str = "", *, until_ms: int = 0, reason: str = "") -> ControlRecord:
@@ -169,21 +157,11 @@ class Controller:
             UsageError: there is no such lane, or the time is over.
             NoControl, NotControlled, KafkaUnreachable: as for `cancel`.
         """
-        at_ms = now_ms()
-        if until_ms and until_ms <= at_ms:
-            raise UsageError("the pause would be over before it begins", "Give a time that is to come")
-        record = ControlRecord(
-            kind=PAUSE,
-            scope=self._scope(lane),
-            who=self._who,
-            via=self._via,
-            at_ms=at_ms,
-            until_ms=until_ms,
-            reason=cut(reason, REASON_MAX),
-        )
-        self._topics()
-        self._ask([(record.key, encode_control(record))])
-        self._audit(audit.PAUSE, [record.lane or QUEUE], reason, until_ms)
+        _check_end("pause", until_ms)
+        record = self._log.record(PAUSE, self._scope(lane), reason, until_ms=until_ms)
+        self._log.topics()
+        self._log.ask([record])
+        self._log.audit(audit.PAUSE, [record.lane or QUEUE], reason, until_ms=until_ms)
         return record
 
     def resume(self, lane: str = "", *, reason: str = "") -> tuple[ControlRecord, ...]:
@@ -204,9 +182,58 @@ class Controller:
             what = scope.removeprefix(LANE) if scope != QUEUE else f"queue {self._names.queue!r}"
             by_itself = ", ".join(each.lane or "the whole queue" for each in pauses)
             raise UsageError(f"{what} is not paused", f"Paused is: {by_itself}" if by_itself else "Nothing is")
-        self._ask([(each.key, None) for each in taken_back])
-        self._audit(audit.RESUME, [lane or QUEUE for lane in (each.lane for each in taken_back)], reason)
+        self._log.take_back(taken_back)
+        self._log.audit(audit.RESUME, [each.lane or QUEUE for each in taken_back], reason)
         return tuple(each for each in pauses if each.scope != scope)
+
+    def weigh(self, weights: Mapping[str, int], *, until_ms: int = 0, reason: str = "") -> tuple[ControlRecord, ...]:
+        """Let lanes have other weights than workers are configured with. Returns what is in force of them now.
+
+        Args:
+            weights: by lane, its topic or its name in the queue (`p3`): a whole number from 1 to 10,000.
+            until_ms: when the configured ones hold again, Unix ms; 0 is not before `unweigh`.
+            reason: why, for whoever asks later.
+
+        Raises:
+            UsageError: there is no such lane, a weight is none, or the time is over.
+            NoControl, NotControlled, KafkaUnreachable: as for `cancel`.
+        """
+        _check_end("weight", until_ms)
+        if not weights:
+            raise UsageError("no lane is named", "Say p5=16")
+        for lane, weight in weights.items():
+            if not 1 <= weight <= WEIGHT_MAX:
+                raise UsageError(f"lane {lane!r} cannot have weight {weight}", f"A weight is 1 to {WEIGHT_MAX:,}")
+        records = [
+            self._log.record(WEIGHT, self._scope(lane), reason, weight=weight, until_ms=until_ms)
+            for lane, weight in weights.items()
+        ]
+        self._log.topics()
+        self._log.ask(records)
+        for each in records:
+            self._log.audit(audit.WEIGHT, [each.lane], reason, weight=each.weight, until_ms=until_ms)
+        return tuple(records)
+
+    def unweigh(self, lanes: Sequence[str] = (), *, reason: str = "") -> tuple[ControlRecord, ...]:
+        """Let lanes have the weights again that workers are configured with. Returns those that were taken back.
+
+        Args:
+            lanes: as for `weigh`; none are all that have another weight.
+            reason: why, for whoever asks later.
+
+        Raises:
+            UsageError: one of them has the configured weight already.
+            NoControl, NotControlled, KafkaUnreachable: as for `cancel`.
+        """
+        scopes = {self._scope(lane) for lane in lanes}
+        weighed = {each.scope: each for each in self.in_force() if each.kind == WEIGHT}
+        if absent := sorted(scopes - weighed.keys()):
+            names = ", ".join(scope.removeprefix(LANE) for scope in absent)
+            raise UsageError(f"{names}: nobody gave it another weight", "`fairlane control list` says who asked what")
+        taken_back = [each for scope, each in weighed.items() if not scopes or scope in scopes]
+        self._log.take_back(taken_back)
+        self._log.audit(audit.WEIGHT, [each.lane for each in taken_back], reason, taken_back=True)
+        return tuple(taken_back)
 
     def _scope(self, lane: str) -> str:
         if not lane:
@@ -216,14 +243,6 @@ class Controller:
             if topic in topics:
                 return LANE + topic
         raise UsageError(f"queue {self._names.queue!r} has no lane {lane!r}", f"There are: {', '.join(topics)}")
-
-    def _topics(self) -> Mapping[str, int]:
-        offsets = Offsets(self._connection, timeout_s=self._timeout_s)
-        topics = offsets.partitions()
-        if self._names.control not in topics:
-            offsets.require({self._names.control})
-            raise NoControl(self._names.queue, self._names.control)
-        return topics
 
     def _replays(self, ids: frozenset[str], topics: Mapping[str, int]) -> dict[str, int]:
         """How often letters of these tasks were put back: a cancel binds what is there, not what is put back later."""
@@ -258,48 +277,7 @@ class Controller:
         waits: Found = "running" if view.state == "running" else "retrying" if view.state == "retrying" else "pending"
         return CancelAnswer(id=task_id, found=waits), view.enqueued_ms
 
-    def _audit(self, action: str, targets: Iterable[str], reason: str, until_ms: int = 0) -> None:
-        said = {"reason": cut(reason, REASON_MAX)} if reason else {}
-        more = {"until_ms": until_ms} if until_ms else {}
-        at_ms = now_ms()
-        records = [
-            AuditRecord(at_ms=at_ms, who=self._who, via=self._via, action=action, target=each, details=said | more)
-            for each in targets
-        ]
-        self._write(self._names.audit, [(each.key, encode_audit(each)) for each in records], done=len(records))
 
-    def _ask(self, records: Sequence[tuple[bytes, bytes | None]]) -> None:
-        self._write(self._names.control, records, done=0)
-
-    def _write(self, topic: str, records: Sequence[tuple[bytes, bytes | None]], *, done: int) -> None:
-        """Write records, and return when all of them are acknowledged."""
-        if not records:
-            return
-        refused: list[KafkaError] = []
-
-        def told(error: KafkaError | None, _: Message) -> None:
-            if error is not None:
-                refused.append(error)
-
-        properties = self._connection.producer(message_timeout_ms=round(self._timeout_s * 1000))
-        producer = Producer(properties, logger=librdkafka_log)
-        for key, value in records:
-            produce = partial(producer.produce, topic, value, key, on_delivery=told)
-            try:
-                produce()
-            except BufferError:
-                producer.flush(self._timeout_s)
-                produce()
-            except KafkaException as raised:
-                refused.append(raised.args[0])
-                break
-        if producer.flush(self._timeout_s + 1.0):
-            raise KafkaUnreachable(self._connection.bootstrap, self._timeout_s)
-        if not refused:
-            return
-        error = refused[0]
-        if is_denial(error):
-            raise missing(error, f"write {topic}", self._connection, on_topic("Write", topic))
-        if error.code() in (KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
-            raise KafkaUnreachable(self._connection.bootstrap, self._timeout_s, error.str())
-        raise NotControlled(topic, error.name(), error.str(), done or len(records) - len(refused))
+def _check_end(what: str, until_ms: int) -> None:
+    if until_ms and until_ms <= now_ms():
+        raise UsageError(f"the {what} would be over before it begins", "Give a time that is to come")

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fairlane.monitor.held_back_view import held_back_lines
-from fairlane.monitor.pause_view import pause_line
+from fairlane.monitor.order_view import order_lines
 from fairlane.monitor.section import Column, Section
 from fairlane.monitor.show import age, duration, seconds, visible
 from fairlane.monitor.stats import Stats, TopicStats, WorkerStats
@@ -24,8 +24,8 @@ _ROWS_FIRST: Final = 3
 """So many rows each section gets before any gets more."""
 _POOLS_MAX: Final = 3
 """Of more pools than these only `fairlane workers` tells."""
-_PAUSES_MAX: Final = 5
-"""Of more pauses than these only `fairlane control list` tells."""
+_ORDERS_MAX: Final = 5
+"""Of more that operators ask than these only `fairlane control list` tells."""
 _SECTION_LINES: Final = 2
 """Its header and the blank line before it."""
 
@@ -54,7 +54,7 @@ def more_lines(stats: Stats) -> tuple[str, ...]:
         f"Enqueued: {_rate(rates.enqueued_per_s)}/s",
         *newer_lines(stats),
         *(pool_line(pool) for pool in stats.pools),
-        *(pause_line(each, stats.queue, stats.at_ms) for each in stats.paused),
+        *order_lines((*stats.paused, *stats.orders), stats.queue, stats.at_ms),
         *held_back_lines(stats),
     )
 
@@ -86,8 +86,8 @@ def screen(stats: Stats, *, width: int, height: int, clock: str, note: str = "")
         note: a line that must be seen, such as a problem; "" is none.
     """
     lines: list[RenderableType] = [*_head(stats, width, clock)]
-    pauses = [pause_line(each, stats.queue, stats.at_ms) for each in stats.paused[:_PAUSES_MAX]]
-    lines += [_line(each, width, "yellow") for each in (*pauses, *held_back_lines(stats))]
+    asked = order_lines((*stats.paused, *stats.orders)[:_ORDERS_MAX], stats.queue, stats.at_ms)
+    lines += [_line(each, width, "yellow") for each in (*asked, *held_back_lines(stats))]
     if note:
         lines.append(_line(f"! {note}", width, "bold red"))
     shown = sections(stats)
@@ -179,7 +179,8 @@ def _topics(stats: Stats) -> Section:
             Column("Next due", rank=1),
             Column("In/s", rank=2),
             Column("Lag", rank=3),
-            Column("Partitions", rank=4),
+            Column("Weight", rank=4),
+            Column("Partitions", rank=5),
         ),
         tuple(_topic(topic, stats) for topic in topics),
     )
@@ -198,6 +199,7 @@ def _topic(topic: TopicStats, stats: Stats) -> tuple[str, ...]:
         due,
         _rate(topic.in_per_s),
         f"{topic.lag:,}" if topic.kind != "dlq" else "-",
+        f"{topic.weight:,}" if topic.kind == "lane" else "-",
         str(topic.partitions),
     )
 

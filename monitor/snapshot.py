@@ -16,13 +16,14 @@ from fairlane.monitor import discovery
 from fairlane.monitor.backlog import Backlog
 from fairlane.monitor.errors import ReadIncomplete
 from fairlane.monitor.offsets import Offsets
-from fairlane.monitor.pauses import Pauses
 from fairlane.monitor.roster import RATE_WINDOW_MS, Roster, mean_of
 from fairlane.monitor.scan import BEGINNING, Commit, Partition, Scanner, Span
+from fairlane.monitor.standing import Standing
 from fairlane.monitor.stats import RunningStats, Stats, TopicStats, WorkerStats
 from fairlane.monitor.taken import Taken, map_of
 from fairlane.topics.audit import decode_audit
 from fairlane.topics.connection import Connection
+from fairlane.topics.control import PAUSE, WEIGHT
 from fairlane.topics.errors import MalformedRecord, QueueUnknown
 from fairlane.topics.events import HEARTBEAT_GONE_MS, decode_heartbeat, is_newer
 from fairlane.topics.names import Lane, QueueNames, Tier
@@ -94,7 +95,7 @@ class Watcher:
         self._topics: dict[str, int] = {}
         self._topics_ms = -TOPICS_REFRESHED_MS
         self._roster = Roster()
-        self._pauses = Pauses(names)
+        self._standing = Standing(names)
         self._newer: dict[str, int] = {}
         """When a worker was last heard of whose heartbeats a newer fairlane writes, Unix ms."""
         self._replayed: set[tuple[str, int, int]] = set()
@@ -192,7 +193,7 @@ class Watcher:
                 self._roster.add(beat)
             elif is_newer(value):
                 self._newer[key] = message.timestamp()[1]
-        self._pauses.follow(self._log, self._topics)
+        self._standing.follow(self._log, self._topics)
 
     def _taken(
         self, committed: Mapping[Partition, Commit], ends: Mapping[Partition, int], running: Sequence[RunningStats]
@@ -260,7 +261,9 @@ class Watcher:
         workers: tuple[WorkerStats, ...],
         now_ms: int,
     ) -> Stats:
-        lanes = tuple(one for one in measured if one.kind == "lane")
+        standing = self._standing.now(now_ms)
+        weights = {each.lane: each.weight for each in standing if each.kind == WEIGHT}
+        lanes = tuple(replace(one, weight=weights.get(one.topic, one.weight)) for one in measured if one.kind == "lane")
         tiers = tuple(one for one in measured if one.kind == "tier")
         dlq = next(one for one in measured if one.kind == "dlq")
         roster, totals, types = self._roster, self._roster.totals(), self._roster.types(now_ms)
@@ -293,7 +296,8 @@ class Watcher:
             types=types,
             running=running,
             held_back=roster.held_back(now_ms),
-            paused=self._pauses.now(now_ms),
+            paused=tuple(each for each in standing if each.kind == PAUSE),
+            orders=tuple(each for each in standing if each.kind != PAUSE),
         )
 
 

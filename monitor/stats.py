@@ -21,7 +21,8 @@ class TopicStats(msgspec.Struct, frozen=True, kw_only=True):
         topic: its topic.
         kind: which of them it is.
         level: priority level of a lane; 0 for a tier and for a foreign lane that only the workers' settings know.
-        weight: of a lane, as the worker that was started last has it, or by default; 0 for a tier.
+        weight: of a lane, the one in force: as an operator asked, else as the worker has it that was started last, or
+            by default; 0 for a tier.
         delay_ms: how long a record stays in a tier; 0 for a lane.
         partitions: how many it has.
         length: tasks in it that are not settled and not known to be running. An estimate where `exact` is false:
@@ -140,6 +141,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         newer_workers: workers alive besides, of a newer fairlane whose heartbeats this one cannot read.
         held_back: partitions that a task holds back, the most held back first.
         paused: what operators have paused: lanes, or the queue.
+        orders: what else they ask of all workers now, but for cancels: weights of lanes.
         queue: name of the queue.
         at_ms: when it was collected, Unix ms.
     """
@@ -171,6 +173,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     running: tuple[RunningStats, ...] = ()
     held_back: tuple[HeldBack, ...] = ()
     paused: tuple[ControlRecord, ...] = ()
+    orders: tuple[ControlRecord, ...] = ()
 
     def to_json(self) -> bytes:
         """As JSON, by the names of the fields."""

@@ -100,6 +100,17 @@ class SchedulerModel:
             self.admit(task_type)
         self.step_aside()
 
+    def weigh(self, weights: Mapping[str, int]) -> None:
+        for lane in self.lanes:
+            lane.weight = weights.get(lane.name, lane.weight)
+            lane.tokens = min(lane.tokens, lane.weight)
+            lane.passed_over = 0
+            for task_type in self.limits:
+                tokens = self.type_tokens[task_type, lane.name]
+                self.type_tokens[task_type, lane.name] = min(tokens, lane.weight)
+                self.type_passed_over[task_type, lane.name] = 0
+        self.step_aside()
+
     def finished(self, task_type: str) -> None:
         if task_type in self.limits:
             self.running[task_type] -= 1

@@ -1,4 +1,4 @@
-"""`fairlane cancel`, `pause`, `resume` and `control list` as a user types them, on a queue that nobody works on."""
+"""The commands by which operators ask things of workers, as a user types them, on a queue that nobody works on."""
 
 from __future__ import annotations
 
@@ -68,6 +68,27 @@ def test_a_pause_is_listed_shown_explained_and_taken_back(queue: WorkingQueue) -
     ]  # fmt: skip
 
 
+def test_a_weight_is_listed_shown_and_taken_back(queue: WorkingQueue) -> None:
+    lane = queue.names.lane(3)
+    asked = said(queue, "weight", "p3=40", "p1=2", "--for", "10m", "--reason", "catch up").splitlines()
+    assert asked[0].startswith(f"{lane} has weight 40, asked by ")
+    assert asked[0].endswith(": catch up.")
+    assert f"{lane} = 40" in said(queue, "control", "list")
+    assert f"{lane} has weight 40, asked by " in said(queue, "monitor", "--once")
+    weights = {
+        each["topic"]: each["weight"] for each in json.loads(said(queue, "monitor", "--once", "--json"))["lanes"]
+    }
+    assert (weights[lane], weights[queue.names.lane(1)], weights[queue.names.lane(5)]) == (40, 2, 16)
+    assert said(queue, "weight", "--off", "p3") == f"{lane} has its configured weight again.\n"
+    assert isinstance(run(queue, "weight", "--off", "p3").exception, UsageError)
+    assert queue.names.lane(1) in said(queue, "weight", "--off")
+    assert said(queue, "weight", "--off") == "No lane had another.\n"
+    done = json.loads(said(queue, "audit", "--json"))
+    assert [(each["target"], each["details"].get("weight")) for each in done if each["action"] == "weight"] == [
+        (queue.names.lane(1), None), (lane, None), (queue.names.lane(1), 2), (lane, 40)
+    ]  # fmt: skip
+
+
 def test_a_cancel_says_what_there_was_to_cancel(queue: WorkingQueue) -> None:
     task = queue.task("quick")
     queue.send(task)
@@ -90,6 +111,11 @@ def test_a_cancel_says_what_there_was_to_cancel(queue: WorkingQueue) -> None:
         ("pause", "--until", "2020-01-01T00:00:00Z"),
         ("resume", "--lane", "p1"),
         ("cancel", "no\nid"),
+        ("weight",),
+        ("weight", "p3"),
+        ("weight", "p9=3"),
+        ("weight", "p3=0"),
+        ("weight", "p3=10001"),
     ],
 )
 def test_what_makes_no_sense_is_refused_and_says_what_does(queue: WorkingQueue, arguments: tuple[str, ...]) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from properties import thorough
 from worker_parts import NOW_MS, task
 
-from fairlane.consumer.control_state import NOTHING_PAUSED, ControlState, Paused, cancel_of
-from fairlane.topics.control import CANCEL, LANE, PAUSE, QUEUE, TASK, ControlRecord, encode_control, key_of
+from fairlane.consumer.control_state import ControlState, cancel_of
+from fairlane.consumer.orders import NO_ORDERS, Orders
+from fairlane.topics.control import CANCEL, LANE, PAUSE, QUEUE, TASK, WEIGHT, ControlRecord, encode_control, key_of
 
 LANES = ("shop.p5", "shop.p3", "orders")
 
@@ -32,18 +34,18 @@ def test_a_lane_is_paused_until_a_tombstone_takes_it_back() -> None:
     s = state()
     ask(s, PAUSE, LANE + "shop.p3")
     ask(s, PAUSE, LANE + "somebody-elses")
-    assert s.look(NOW_MS) == Paused(frozenset({"shop.p3"}))
+    assert s.look(NOW_MS) == Orders(frozenset({"shop.p3"}))
     s.note(key_of(PAUSE, LANE + "shop.p3"), None)
-    assert s.look(NOW_MS) == NOTHING_PAUSED
+    assert s.look(NOW_MS) == NO_ORDERS
 
 
 def test_a_paused_queue_is_all_lanes_and_the_tiers_and_leaves_pauses_of_lanes_behind() -> None:
     s = state()
     ask(s, PAUSE, LANE + "orders")
     ask(s, PAUSE, QUEUE)
-    assert s.look(NOW_MS) == Paused(frozenset(LANES), tiers=True)
+    assert s.look(NOW_MS) == Orders(frozenset(LANES), tiers=True)
     s.note(key_of(PAUSE, QUEUE), None)
-    assert s.look(NOW_MS) == Paused(frozenset({"orders"}))
+    assert s.look(NOW_MS) == Orders(frozenset({"orders"}))
 
 
 def test_a_pause_ends_by_itself_and_says_when() -> None:
@@ -52,10 +54,32 @@ def test_a_pause_ends_by_itself_and_says_when() -> None:
     ask(s, PAUSE, LANE + "orders", until_ms=NOW_MS + 90)
     assert s.next_end_ms == NOW_MS + 50
     assert s.look(NOW_MS + 49).tiers
-    assert s.look(NOW_MS + 50) == Paused(frozenset({"orders"}))
+    assert s.look(NOW_MS + 50) == Orders(frozenset({"orders"}))
     assert s.next_end_ms == NOW_MS + 90
-    assert s.look(NOW_MS + 90) == NOTHING_PAUSED
+    assert s.look(NOW_MS + 90) == NO_ORDERS
     assert s.next_end_ms is None
+
+
+def test_a_lane_has_another_weight_until_it_is_taken_back_or_its_time_is_over() -> None:
+    s = state()
+    ask(s, WEIGHT, LANE + "shop.p3", weight=9)
+    ask(s, WEIGHT, LANE + "orders", weight=2, until_ms=NOW_MS + 5)
+    ask(s, WEIGHT, LANE + "somebody-elses", weight=2)
+    assert s.look(NOW_MS).weights == (("shop.p3", 9), ("orders", 2))
+    assert s.look(NOW_MS).weighed({"shop.p5": 16, "shop.p3": 4}) == {"shop.p5": 16, "shop.p3": 9}
+    assert s.look(NOW_MS + 5).weights == (("shop.p3", 9),)
+    s.note(key_of(WEIGHT, LANE + "shop.p3"), None)
+    assert s.look(NOW_MS + 5) == NO_ORDERS
+
+
+@pytest.mark.parametrize("weight", [0, 10_001, -3])
+def test_a_weight_that_is_none_is_the_newest_word_all_the_same(weight: int) -> None:
+    s = state()
+    ask(s, WEIGHT, LANE + "shop.p3", weight=9)
+    ask(s, WEIGHT, LANE + "shop.p3", weight=weight)
+    ask(s, WEIGHT, QUEUE, weight=3)
+    assert s.look(NOW_MS) == NO_ORDERS
+    assert s.unknown == {"weight of lane", "weight of queue"}
 
 
 def test_a_cancel_binds_what_was_enqueued_before_it_and_not_replayed_since() -> None:
@@ -89,17 +113,18 @@ def test_what_only_a_newer_operator_can_ask_for_is_named_and_changes_nothing() -
     s.note(b"pause:lane:orders", b'{"v":1,"kind":"pause","scope":"queue"}')
     s.note(b"pause:queue", b"not JSON")
     assert s.unknown == {"kill", "pause of type"}
-    assert s.look(NOW_MS) == NOTHING_PAUSED
+    assert s.look(NOW_MS) == NO_ORDERS
     assert not s.cancels
 
 
 scopes = st.sampled_from([QUEUE, *(LANE + lane for lane in LANES), TASK + "t-1", TASK + "t-2"])
 records = st.builds(
     ControlRecord,
-    kind=st.sampled_from([CANCEL, PAUSE]),
+    kind=st.sampled_from([CANCEL, PAUSE, WEIGHT]),
     scope=scopes,
     until_ms=st.sampled_from([0, NOW_MS + 1, NOW_MS + 5]),
     before_ms=st.just(NOW_MS),
+    weight=st.sampled_from([0, 1, 7]),
 )
 
 

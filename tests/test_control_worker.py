@@ -259,6 +259,27 @@ def test_a_queue_that_is_paused_while_nobody_works_stays_so_and_ends_by_itself(q
     assert len(doing.ran) == 5
 
 
+def test_weights_hold_from_the_first_task_and_while_a_worker_runs(queue: WorkingQueue) -> None:
+    doing = Doing()
+    control = operator(queue)
+    control.weigh({"p5": 1, "p3": 1, "1": 2}, reason="let them share")
+    urgent, others = [queue.task("quick", level=5) for _ in range(12)], [queue.task("quick") for _ in range(12)]
+    queue.send(*urgent, *others)
+    with queue.worker(doing.quick, concurrency=1, start_wait_s=10.0) as pool:
+        for task in (*urgent, *others):
+            queue.wait_event(task, "completed")
+        levels = ["p5" if task_id in {task.id for task in urgent} else "p3" for task_id in doing.ran]
+        assert levels == ["p5", "p3"] * 12
+        assert {each.lane: each.weight for each in control.unweigh(["p5", "p3"])} == {
+            queue.names.lane(5): 1, queue.names.lane(3): 1
+        }  # fmt: skip
+        assert pool._worker is not None
+        worker = pool._worker
+        wait_until(lambda: worker._control.orders.weights == ((queue.names.lane(1), 2),), "the worker has heard")
+        control.unweigh()
+        wait_until(lambda: not worker._control.orders.weights, "of all of them")
+
+
 def held_by(queue: WorkingQueue, worker: str) -> int:
     """How many partitions of the queue a worker says that it holds now."""
     newest = 0
@@ -271,4 +292,4 @@ def held_by(queue: WorkingQueue, worker: str) -> int:
 
 def paused(pool: WorkerPool) -> bool:
     assert pool._worker is not None
-    return bool(pool._worker._control.paused.lanes)
+    return bool(pool._worker._control.orders.lanes)

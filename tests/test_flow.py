@@ -71,6 +71,21 @@ def test_each_reason_holds_a_partition_on_its_own() -> None:
     assert f.update({"tiers": 10}, 0) == ([], [TIER])
 
 
+def test_other_weights_let_lanes_be_read_as_far_ahead_as_those_allow() -> None:
+    weights = {"p5": 3, "p1": 1}
+    f = Flow(limits_by_weight(weights, 400), 10**9, weights, 400)
+    f.assigned(("p1", 0), "p1")
+    f.came(("p1", 0), 150)
+    f.handed("p1", 150, 150)
+    assert f.update({}, 0) == ([("p1", 0)], []), "it has a quarter of 400"
+    f.weigh({"p5": 1, "p1": 1})
+    assert not f.full("p5")
+    assert f.update({"p1": 110}, 110) == ([], [("p1", 0)]), "half of 400 now, and it is down to a quarter of that"
+    f.came(("p1", 0), 100)
+    f.handed("p1", 100, 100)
+    assert f.update({"p1": 110}, 110) == ([], [])
+
+
 def test_what_an_operator_pauses_is_not_read_whatever_else_holds_it_or_comes_and_goes() -> None:
     f = flow()
     f.hold(frozenset({"p5", "tiers"}))

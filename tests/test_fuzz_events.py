@@ -220,7 +220,7 @@ def test_any_record_of_the_dlq_is_a_letter_that_can_be_shown(
 
 controls = nearly(
     ControlRecord,
-    kind=st.sampled_from([control.CANCEL, control.PAUSE, "kill"]),
+    kind=st.sampled_from([control.CANCEL, control.PAUSE, control.WEIGHT, "kill"]),
     scope=st.sampled_from([control.QUEUE, "lane:shop.p3", "task:a", "task:", "lane:", "type:t"]),
 )
 control_keys = st.sampled_from(

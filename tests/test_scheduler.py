@@ -205,6 +205,16 @@ def test_a_paused_lane_is_not_served_and_others_share_as_if_it_were_not_there() 
     assert tasks.waiting("p3") == 40
 
 
+def test_weights_that_change_are_shares_from_the_next_round_on() -> None:
+    tasks = scheduler()
+    fill(tasks, 100)
+    tasks.take(3)
+    tasks.weigh({"p5": 1, "p1": 3})
+    one_round = ["p5"] + ["p4"] * 8 + ["p3"] * 4 + ["p2"] * 2
+    assert tasks.take(1 + 8 + 4 + 2 + 1) == [*one_round, "p1"], "no bucket has more than the new weight"
+    assert tasks.take(18) == [*one_round, "p1", "p1", "p1"]
+
+
 def test_a_paused_lane_holds_no_slot_of_a_type() -> None:
     tasks = scheduler(concurrency={"one": 1})
     tasks.offer("p3", "one", "runs")
@@ -349,6 +359,12 @@ class ScheduledWorker(RuleBasedStateMachine):
         self.scheduler.pause(lanes)
         self.model.pause(lanes)
         self.no_lane_starves()
+
+    @rule(weights=st.dictionaries(st.integers(0, 4), st.integers(1, 8), max_size=5))
+    def weigh(self, weights: dict[int, int]) -> None:
+        named = {lane.name: weights[rank] for rank, lane in enumerate(self.model.lanes) if rank in weights}
+        self.scheduler.weigh(named)
+        self.model.weigh(named)
 
     @rule(modulus=st.integers(1, 4))
     def revoke(self, modulus: int) -> None:

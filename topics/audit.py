@@ -1,7 +1,7 @@
 """Who did what to a queue: the JSON of `<queue>.audit`.
 
 Invariant: what is done to a letter and its audit record are written in one transaction: there is none without the
-other. What is asked of the workers (`cancel`, `pause`, `resume`) is audited once Kafka has acknowledged it, since a
+other. What is asked of the workers (`cancel`, `pause`, …) is audited once Kafka has acknowledged it, since a
 record of `<queue>.control` is in no transaction: an audit may lack what was done, and says nothing that was not.
 Of a letter the record says all by itself, so whoever reads the topic to its end knows which letters are dealt with.
 Readers accept unknown fields and actions, and refuse an unknown version.
@@ -20,6 +20,7 @@ PURGE: Final = "purge"
 CANCEL: Final = "cancel"
 PAUSE: Final = "pause"
 RESUME: Final = "resume"
+WEIGHT: Final = "weight"
 
 DEALT_WITH: Final = frozenset({REPLAY, PURGE})
 """What takes a letter off the list of those that nobody has dealt with."""
@@ -32,7 +33,7 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
         at_ms: when, Unix ms.
         who: user and host, or the name of the token, as far as they are known.
         via: where it was asked for: `cli`, `api`, `dashboard`.
-        action: what was done: `replay`, `purge`; of the queue itself `cancel`, `pause`, `resume`, `weights`, `limits`.
+        action: what was done: `replay`, `purge`; of the queue itself `cancel`, `pause`, `resume`, `weight`.
         target: what it was done to where that is no letter: a task's id, a lane, a task type, a worker.
         letter: `topic/partition/offset` of the dead letter.
         task_id: id of the letter's task.

@@ -19,6 +19,7 @@ from fairlane.topics.headers import MAX_NAME
 
 CANCEL: Final = "cancel"
 PAUSE: Final = "pause"
+WEIGHT: Final = "weight"
 
 QUEUE: Final = "queue"
 LANE: Final = "lane:"
@@ -27,6 +28,7 @@ TASK: Final = "task:"
 RECORD_MAX_BYTES: Final = 16 << 10
 WHO_MAX: Final = 300
 REASON_MAX: Final = 1_000
+WEIGHT_MAX: Final = 10_000
 
 CANCELS_MAX: Final = 100_000
 """So many cancels may be in force at once: every worker holds them in memory."""
@@ -43,7 +45,7 @@ class ControlRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """One thing that is asked for. What has no meaning for its kind is left out.
 
     Attributes:
-        kind: `cancel` or `pause`.
+        kind: `cancel`, `pause` or `weight`.
         scope: what it is about: `queue`, `lane:<topic>` or `task:<id>`.
         who: user and host, or the name of the token, as far as they are known.
         via: where it was asked for: `cli`, `python`, `api`.
@@ -52,6 +54,7 @@ class ControlRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         reason: why, in the operator's words.
         before_ms: of a cancel: it binds tasks that were enqueued until then, Unix ms.
         replays: of a cancel: it binds tasks that were replayed so often at most.
+        weight: of a lane, from 1 to `WEIGHT_MAX`, in place of the one that workers are configured with.
     """
 
     kind: Kind
@@ -63,6 +66,7 @@ class ControlRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     reason: Reason = ""
     before_ms: Whole = 0
     replays: Whole = 0
+    weight: Whole = 0
 
     @property
     def key(self) -> bytes:

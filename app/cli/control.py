@@ -10,30 +10,25 @@ from typing import Annotated
 import msgspec
 import typer
 
-from fairlane.cli.durations import parse_duration_s
+from fairlane.cli.control_options import ForOption, ReasonOption, UntilOption, controller_of, until_of
 from fairlane.cli.options import (
     JsonOption,
     PropertyOption,
     QueueOption,
-    QueueTarget,
     QueueUrlOption,
     TimeoutOption,
     queue_target,
 )
 from fairlane.cli.topics_view import console
-from fairlane.monitor.control import CancelAnswer, Controller
+from fairlane.monitor.control import CancelAnswer
 from fairlane.monitor.pause_view import pause_line
 from fairlane.monitor.section import Column, Section
 from fairlane.monitor.show import json_text, moment, visible
-from fairlane.operator import user_and_host
-from fairlane.topics import rfc3339
 from fairlane.topics.clock import now_ms
-from fairlane.topics.control import ControlRecord
-from fairlane.topics.errors import UsageError
+from fairlane.topics.control import WEIGHT, ControlRecord
 
 app = typer.Typer(name="control", help="What operators ask of the workers of a queue.", no_args_is_help=True)
 
-ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why: shown, and kept in the audit.")]
 LaneOption = Annotated[
     str, typer.Option("--lane", metavar="LANE", help="Only this lane: its level (3, p3) or its topic.")
 ]
@@ -53,7 +48,7 @@ def cancel(
     Exit code 5: all of them had ended already, or nothing speaks of them (those are remembered for 30 days).
     """
     target = queue_target(queue, queue_url, properties)
-    answers = _controller(target, timeout_s).cancel(ids, reason=reason)
+    answers = controller_of(target, timeout_s).cancel(ids, reason=reason)
     if as_json:
         typer.echo(json_text(msgspec.json.encode(answers)))
     else:
@@ -80,8 +75,8 @@ def _said(answer: CancelAnswer) -> str:
 def pause(
     queue: QueueOption = "",
     lane: LaneOption = "",
-    for_: Annotated[str, typer.Option("--for", metavar="TIME", help="Go on by itself after so long: 10m.")] = "",
-    until: Annotated[str, typer.Option("--until", metavar="TIME", help="Or then: 2026-11-24T05:00:00Z.")] = "",
+    for_: ForOption = "",
+    until: UntilOption = "",
     reason: ReasonOption = "",
     queue_url: QueueUrlOption = "",
     properties: PropertyOption = None,
@@ -90,7 +85,7 @@ def pause(
 ) -> None:
     """Start nothing more of a queue, or of one lane, until `fairlane resume`. What runs goes on; nothing is lost."""
     target = queue_target(queue, queue_url, properties)
-    record = _controller(target, timeout_s).pause(lane, until_ms=_until_ms(for_, until), reason=reason)
+    record = controller_of(target, timeout_s).pause(lane, until_ms=until_of(for_, until), reason=reason)
     if as_json:
         typer.echo(json_text(msgspec.json.encode(record)))
         return
@@ -108,7 +103,7 @@ def resume(
 ) -> None:
     """Let a paused queue, or lane, go on. A lane that was paused by itself stays so when the queue goes on."""
     target = queue_target(queue, queue_url, properties)
-    left = _controller(target, timeout_s).resume(lane, reason=reason)
+    left = controller_of(target, timeout_s).resume(lane, reason=reason)
     if as_json:
         typer.echo(json_text(msgspec.json.encode(left)))
         return
@@ -125,14 +120,14 @@ def list_(
     timeout_s: TimeoutOption = 10.0,
     as_json: JsonOption = False,
 ) -> None:
-    """List what is in force: pauses, and cancels that wait for their tasks. `fairlane audit` has the history."""
+    """List what is in force: pauses, weights, and cancels that wait for tasks. `fairlane audit` has the history."""
     target = queue_target(queue, queue_url, properties)
-    found = _controller(target, timeout_s).in_force()
+    found = controller_of(target, timeout_s).in_force()
     if as_json:
         typer.echo(json_text(msgspec.json.encode(found)))
         return
     if not found:
-        typer.echo("Nothing is paused, and no cancel waits.")
+        typer.echo("Nothing is paused or asked for, and no cancel waits.")
         return
     out = console()
     rows = tuple(tuple(visible(text) or "-" for text in _row(record)) for record in found)
@@ -152,23 +147,6 @@ _COLUMNS = (
 def _row(record: ControlRecord) -> tuple[str, ...]:
     until = moment(record.until_ms) if record.until_ms else ""
     of = record.lane or record.task_id or record.scope
+    if record.kind == WEIGHT:
+        of += f" = {record.weight:,}"
     return (record.kind, of, record.who, moment(record.at_ms), until, record.reason)
-
-
-def _until_ms(for_: str, until: str) -> int:
-    if for_ and until:
-        raise UsageError("both --for and --until are given", "Give one of them")
-    if for_:
-        return now_ms() + max(1, round(parse_duration_s(for_, "--for") * 1_000))
-    if not until:
-        return 0
-    at_ms = rfc3339.parse_ms(until)
-    if at_ms is None:
-        raise UsageError(f"--until {until!r} is no time", "Write 2026-11-24T05:00:00Z, or say --for 10m")
-    return at_ms
-
-
-def _controller(target: QueueTarget, timeout_s: float) -> Controller:
-    return Controller(
-        target.connection, target.names, target.lanes, who=user_and_host(), via="cli", timeout_s=timeout_s
-    )

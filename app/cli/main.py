@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 import fairlane
-from fairlane.cli import control, dlq, dlq_replay, enqueue, kafka, monitor, tasks, topics
+from fairlane.cli import control, dlq, dlq_replay, enqueue, kafka, monitor, orders, tasks, topics
 from fairlane.cli.audit import audit
 from fairlane.cli.demo import demo
 from fairlane.cli.explain import explain
@@ -43,6 +43,7 @@ app.add_typer(dlq.app)
 app.command()(control.cancel)
 app.command()(control.pause)
 app.command()(control.resume)
+app.command()(orders.weight)
 app.add_typer(control.app)
 app.command()(audit)
 app.command()(demo)

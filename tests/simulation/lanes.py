@@ -16,13 +16,20 @@ class Lanes:
     """Counts what a worker takes."""
 
     def __init__(self, lanes: Sequence[Lane]) -> None:
-        urgent_first = sorted(lanes, key=lambda lane: -lane.level)
-        weights = [lane.weight for lane in urgent_first]
-        self._bound = {
-            lane.topic: sum(weights) - lane.weight + sum(weights[:place]) for place, lane in enumerate(urgent_first)
-        }
-        self._others: dict[str, int] = dict.fromkeys(self._bound, 0)
+        self._urgent_first = [lane.topic for lane in sorted(lanes, key=lambda lane: -lane.level)]
         self.starved: str | None = None
+        self._weights: Mapping[str, int] = {}
+        self.weigh({lane.topic: lane.weight for lane in lanes})
+
+    def weigh(self, weights: Mapping[str, int]) -> None:
+        """The lanes have these weights now; where they are others, the bound begins anew."""
+        if weights != self._weights:
+            self._weights = weights
+            each = [weights[lane] for lane in self._urgent_first]
+            self._bound = {
+                lane: sum(each) - each[place] + sum(each[:place]) for place, lane in enumerate(self._urgent_first)
+            }
+            self._others: dict[str, int] = dict.fromkeys(self._bound, 0)
 
     def took(self, waiting: Mapping[str, int], taken: Iterable[str]) -> None:
         """Tasks were taken at once.

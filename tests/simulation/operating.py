@@ -1,4 +1,4 @@
-"""An operator of a world: pauses lanes and the queue, resumes them, cancels tasks, at random while there is a storm.
+"""An operator of a world: pauses lanes and the queue, weighs lanes, cancels tasks, at random while there is a storm.
 
 Invariant: what is asked is one log; each worker reads it in order, all of it before it begins, then at its own pace.
 When the storm is over nothing is paused any more.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from random import Random
 
-from fairlane.topics.control import CANCEL, LANE, PAUSE, QUEUE, TASK, ControlRecord, encode_control, key_of
+from fairlane.topics.control import CANCEL, LANE, PAUSE, QUEUE, TASK, WEIGHT, ControlRecord, encode_control, key_of
 from simulation.scenario import NAMES, Scenario
 from simulation.sending import Sending
 from simulation.world import World
@@ -46,16 +46,21 @@ class Operating:
 
     def _act(self) -> None:
         world, rng = self._world, self._rng
-        scopes = [QUEUE, *(LANE + lane.topic for lane in self._scenario.lanes)]
+        lanes = [LANE + lane.topic for lane in self._scenario.lanes]
+        scopes = [QUEUE, *lanes]
         while world.now < self._scenario.storm_s:
             world.sleep(rng.expovariate(1 / self._scenario.operator_s))
-            match rng.choice(("pause", "resume", "resume", "cancel", "cancel", "cancel")):
+            match rng.choice(("pause", "resume", "resume", "weigh", "unweigh", "cancel", "cancel", "cancel")):
                 case "pause":
                     self.pauses += 1
                     until_ms = world.true_ms() + rng.randrange(3_000) if rng.random() < 0.5 else 0
                     self._ask(ControlRecord(kind=PAUSE, scope=rng.choice(scopes), until_ms=until_ms))
                 case "resume":
                     self.log.append((key_of(PAUSE, rng.choice(scopes)), None))
+                case "weigh":
+                    self._ask(ControlRecord(kind=WEIGHT, scope=rng.choice(lanes), weight=rng.choice((1, 2, 9))))
+                case "unweigh":
+                    self.log.append((key_of(WEIGHT, rng.choice(lanes)), None))
                 case _ if self._sending.sent:
                     self.cancels += 1
                     task = rng.choice(self._sending.sent)

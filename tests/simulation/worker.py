@@ -14,12 +14,13 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from fairlane.consumer.config import WorkerConfig
-from fairlane.consumer.control_state import NOTHING_PAUSED, ControlState, cancel_of
+from fairlane.consumer.control_state import ControlState, cancel_of
 from fairlane.consumer.delivery import Assigned, Delivery
 from fairlane.consumer.engine import Engine
 from fairlane.consumer.executor import Executor
 from fairlane.consumer.handlers import Handler
 from fairlane.consumer.head_watch import HeadWatch
+from fairlane.consumer.orders import NO_ORDERS
 from fairlane.consumer.outcome import TERMINAL_OUTCOMES, Cancelled, Completed, Expired, HandedBack, Moved, Outcome
 from fairlane.consumer.signals import Reject
 from fairlane.consumer.verdict import NoHandler, failed, unfit
@@ -94,7 +95,7 @@ class SimWorker:
         self._heard = 0
         """How many of the operator's words this worker has read."""
         self._control = ControlState([lane.topic for lane in scenario.lanes])
-        self._told = NOTHING_PAUSED
+        self._told = NO_ORDERS
         self._paused: frozenset[str] = frozenset()
         self._lanes = Lanes(scenario.lanes)
         self._bell = Event(world)
@@ -147,13 +148,13 @@ class SimWorker:
         for key, value in self._operating.log[self._heard :]:
             self._heard += 1
             self._control.note(key, value)
-        paused = self._control.look(self._world.now_ms())
-        if paused != self._told:
-            self._told = paused
+        orders = self._control.look(self._world.now_ms())
+        if orders != self._told:
+            self._told = orders
             # Surely paused is what both the old and the new word say, until the feed was told the new one.
-            self._paused &= paused.lanes
-            self._engine.pause(paused)
-            self._paused = paused.lanes
+            self._paused &= orders.lanes
+            self._engine.obey(orders)
+            self._paused = orders.lanes
 
     def _settled(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
@@ -202,6 +203,7 @@ class SimWorker:
         # What waits in a lane that is paused waits for nobody's turn.
         served = {lane.name for lane in scheduler._served}
         waiting = {lane.topic: scheduler.waiting(lane.topic) * (lane.topic in served) for lane in self._scenario.lanes}
+        self._lanes.weigh({lane.name: lane.weight for lane in scheduler._urgent_first})
         started = self._engine.feed.take(free)
         if self._scenario.limit is None:
             # What has stepped aside is not runnable, and the scheduler does not tell which has.

@@ -12,7 +12,7 @@ from confluent_kafka import Message
 
 from fairlane.monitor.scan import BEGINNING, Scanner
 from fairlane.topics.connection import Connection
-from fairlane.topics.control import PAUSE, ControlRecord, decode_control
+from fairlane.topics.control import CANCEL, PAUSE, ControlRecord, decode_control
 from fairlane.topics.errors import RightMissing
 from fairlane.topics.names import QueueNames
 
@@ -33,19 +33,24 @@ class Controls:
             self._records.pop(key, None)
 
     def in_force(self, now_ms: int) -> tuple[ControlRecord, ...]:
-        """Those that count at that time, Unix ms: pauses first, the oldest first."""
+        """Those that count at that time, Unix ms: pauses first, cancels last, the oldest of them first."""
         found = [record for record in self._records.values() if record.holds(now_ms)]
-        return tuple(sorted(found, key=lambda record: (record.kind != PAUSE, record.at_ms)))
+        return tuple(sorted(found, key=_order))
 
-    def paused(self, now_ms: int) -> tuple[ControlRecord, ...]:
-        """The pauses of them."""
-        return tuple(record for record in self._records.values() if record.kind == PAUSE and record.holds(now_ms))
+    def standing(self, now_ms: int) -> tuple[ControlRecord, ...]:
+        """All of them but the cancels."""
+        found = [record for record in self._records.values() if record.kind != CANCEL and record.holds(now_ms)]
+        return tuple(sorted(found, key=_order))
+
+
+def _order(record: ControlRecord) -> tuple[bool, bool, int]:
+    return record.kind == CANCEL, record.kind != PAUSE, record.at_ms
 
 
 def in_force(
     connection: Connection, names: QueueNames, now_ms: int, *, timeout_s: float = 10
 ) -> tuple[ControlRecord, ...]:
-    """What is asked of the workers of a queue that has a control topic: pauses first, the oldest first.
+    """What is asked of the workers of a queue that has a control topic: pauses first, cancels last.
 
     Args:
         connection: to the cluster.
@@ -65,10 +70,10 @@ def in_force(
     return controls.in_force(now_ms)
 
 
-class Pauses:
-    """Follows the pauses of one queue over a connection that is kept.
+class Standing:
+    """Follows what is asked of the workers of one queue, but for cancels, over a connection that is kept.
 
-    Where they may not be read (a monitor that was given its rights by an older fairlane), none are shown.
+    Where they may not be read (a monitor that was given its rights by an older fairlane), none is shown.
 
     Args:
         names: of the queue.
@@ -95,5 +100,5 @@ class Pauses:
             self._hidden = True
 
     def now(self, now_ms: int) -> tuple[ControlRecord, ...]:
-        """Those in force."""
-        return self._controls.paused(now_ms)
+        """What is in force: pauses first."""
+        return self._controls.standing(now_ms)
