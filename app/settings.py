@@ -134,6 +134,8 @@ class Settings(BaseSettings):
         monitor_port: its port.
         monitor_tokens: who may ask it: `NAME:ROLE:SECRET`, comma-separated, the role `viewer` or `operator`.
         monitor_trace_url: where its dashboard links to for a trace, with `{trace_id}` in it; "" is nowhere.
+        monitor_prometheus_url: the Prometheus that its dashboard links to, for graphs of the queue; "" is none.
+        monitor_grafana_url: the page of Grafana that its dashboard links to; "" is none.
         monitor_url: the monitor that commands ask instead of Kafka; "" is none.
         monitor_token: the secret that they send to it.
         log_format: `text` or `json`.
@@ -196,6 +198,8 @@ class Settings(BaseSettings):
     monitor_port: int = Field(8_090, ge=0, le=65_535)
     monitor_tokens: str = Field("", repr=False)
     monitor_trace_url: str = Field("", pattern=r"^(|https?://\S*\{trace_id\}\S*)$")
+    monitor_prometheus_url: str = Field("", pattern=r"^(|https?://[^\s?#]+)$")
+    monitor_grafana_url: str = Field("", pattern=r"^(|https?://\S+)$")
     monitor_url: str = ""
     monitor_token: str = Field("", repr=False)
     log_format: LogFormat = "text"

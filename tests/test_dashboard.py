@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from fastapi.testclient import TestClient
 from served_queue import OPERATOR, VIEWER, ServedQueue, fill, served_queue
 from written_queue import WrittenQueue, now_ms
 
+from fairlane.monitor.api.app import make_app
+from fairlane.monitor.api.links import Links
 from fairlane.monitor.dashboard.editing import editable
-from fairlane.monitor.dashboard.pages import pretty, trace_link
+from fairlane.monitor.dashboard.pages import pretty
 
 pytestmark = pytest.mark.kafka
 
@@ -147,9 +150,22 @@ def test_json_is_shown_with_its_numbers_as_they_stand_there() -> None:
 
 
 def test_a_trace_is_linked_only_by_what_is_a_trace_id() -> None:
-    assert trace_link("http://jaeger/trace/{trace_id}", "ab" * 16) == f"http://jaeger/trace/{'ab' * 16}"
-    assert trace_link("http://jaeger/trace/{trace_id}", "javascript:alert(1)") == ""
-    assert trace_link("", "ab" * 16) == ""
+    links = Links(trace="http://jaeger/trace/{trace_id}")
+    assert links.of_trace("ab" * 16) == f"http://jaeger/trace/{'ab' * 16}"
+    assert links.of_trace("javascript:alert(1)") == ""
+    assert Links().of_trace("ab" * 16) == ""
+
+
+def test_the_overview_leads_to_what_is_set_and_to_nothing_else(served: ServedQueue) -> None:
+    bearer = {"Authorization": f"Bearer {VIEWER}"}
+    assert "elsewhere" not in served.client(VIEWER).get("/ui/").text
+    set_up = replace(
+        served.serving, links=Links("", "http://prometheus:9090/", "https://grafana.example.org/d/fairlane")
+    )
+    text = TestClient(make_app(set_up), base_url="http://127.0.0.1", headers=bearer).get("/ui/").text
+    graph = f"http://prometheus:9090/graph?g0.expr=fairlane_lane_lag_seconds%7Bqueue%3D%22{served.written.names.queue}%22%7D"
+    assert f'href="{graph}&amp;g0.tab=0&amp;' in text
+    assert 'href="https://grafana.example.org/d/fairlane"' in text
 
 
 def test_a_text_box_is_filled_only_with_what_comes_back_as_it_was() -> None:

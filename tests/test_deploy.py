@@ -5,6 +5,7 @@ These tests only read the files; `make test-docker` runs them.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,33 @@ def test_prometheus_asks_where_worker_and_monitor_answer(compose: dict[str, Any]
     secret = load(ROOT / "docker-compose.yml")["configs"][token["source"]]["content"]
     tokens = Tokens(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", compose["monitor"]["environment"]["FAIRLANE_MONITOR_TOKENS"]))
     assert tokens.caller(f"Bearer {secret}") == Caller("prometheus", "viewer")
+
+
+def test_what_compose_shows_leads_to_each_other(compose: dict[str, Any]) -> None:
+    def by_default(text: str) -> str:
+        return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+
+    at = {
+        name: by_default(service["ports"][0]).rpartition(":")[0]
+        for name, service in compose.items()
+        if "ports" in service
+    }
+    told = {name: by_default(str(value)) for name, value in compose["monitor"]["environment"].items()}
+    assert told["FAIRLANE_MONITOR_TRACE_URL"] == f"http://{at['jaeger']}/trace/{{trace_id}}"
+    assert told["FAIRLANE_MONITOR_PROMETHEUS_URL"] == f"http://{at['prometheus']}"
+    # Only where Grafana is to run, which this variable says.
+    assert told["FAIRLANE_MONITOR_GRAFANA_URL"] == f"${{COMPOSE_PROFILES:+http://{at['grafana']}}}"
+    assert by_default(compose["prometheus"]["environment"]["DASHBOARD_URL"]) == f"http://{at['monitor']}"
+    assert (
+        load(ROOT / "deploy/prometheus/prometheus.yml")["global"]["external_labels"]["dashboard"] == "${DASHBOARD_URL}"
+    )
+    (mounted,) = compose["jaeger"]["configs"]
+    assert compose["jaeger"]["command"] == ["--set", f"extensions.jaeger_query.ui.config_file={mounted['target']}"]
+    jaeger = json.loads(by_default(load(ROOT / "docker-compose.yml")["configs"][mounted["source"]]["content"]))
+    (pattern,) = jaeger["linkPatterns"]
+    assert pattern["key"] in (ROOT / "docs/tracing.md").read_text()
+    assert pattern["url"] == f"http://{at['monitor']}/ui/task?id=#{{{pattern['key']}}}"
+    assert [item["url"] for item in jaeger["menu"]] == [f"http://{at['monitor']}/ui/", f"http://{at['prometheus']}"]
 
 
 def test_the_data_sources_of_grafana_are_services(compose: dict[str, Any]) -> None:

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 
 import pytest
 from compose_project import ComposeProject, docker, eventually
+from opened_dashboard import CHROMIUM, chromium, settled, sign_in
+from playwright.sync_api import Browser, Page
 from queue_census import Census
 
 from fairlane import Fairlane, Settings
-from fairlane.topics.events import Heartbeat
+from fairlane.topics.events import Heartbeat, StatusEvent
 from fairlane.topics.names import DEFAULT_PARTITIONS, DEFAULT_TIERS, LEVELS, QueueNames
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
@@ -25,6 +27,10 @@ ENOUGH = 100
 """Ended tasks before anything is broken."""
 BURST = 1_000
 """A hundred seconds of work, all of it enqueued at once: three workers of ten have some of each lane in hand."""
+TOKEN = "the-token-of-the-demo"
+WAIT_MS = 60_000
+"""What a page may take while two cores run all of the stack beside a browser."""
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here (Debian: apt-get install chromium)")
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +47,24 @@ def project() -> Iterator[ComposeProject]:
 @pytest.fixture(scope="module")
 def census(project: ComposeProject) -> Census:
     return Census(project.bootstrap, NAMES)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(project: ComposeProject, browser: Browser) -> Iterator[Page]:
+    """One that is signed in to the dashboard."""
+    page = browser.new_page()
+    page.set_default_timeout(WAIT_MS)
+    try:
+        sign_in(page, project.monitor, TOKEN)
+        yield page
+    finally:
+        page.close()
 
 
 def shared_out(census: Census, workers: int) -> dict[str, Heartbeat] | None:
@@ -97,7 +121,7 @@ def test_prometheus_scrapes_every_worker_and_the_monitor(project: ComposeProject
 
 def test_the_monitor_tells_who_has_its_token(project: ComposeProject) -> None:
     assert project.get(f"{project.monitor}/api/v1/stats") is None
-    told = project.get(f"{project.monitor}/api/v1/stats", "the-token-of-the-demo")
+    told = project.get(f"{project.monitor}/api/v1/stats", TOKEN)
     assert told["stats"]["worker_count"] == 3
 
 
@@ -116,15 +140,48 @@ def test_every_task_ends_once_though_a_worker_is_killed_amid_them(project: Compo
     eventually(lambda: enqueued.keys() <= census.ends().keys(), "every task that was enqueued ended", 120)
     ends = census.ends()
     assert all(len(origins) == 1 for origins in enqueued.values())
-    assert all(len(ends[task_id]) == 1 for task_id in enqueued)
+    assert not {task_id: (enqueued[task_id], told) for task_id, told in ends.items() if len(told) != 1}
+
+
+def first_done(census: Census) -> StatusEvent:
+    """The first task of all: spans are exported in batches, and a worker that is killed takes its last ones with it."""
+    done = [event for (event,) in census.ends().values() if event.state == "completed" and event.attempt == 1]
+    return min(done, key=lambda event: event.finished_ms)
 
 
 def test_the_life_of_a_task_is_in_the_viewer(project: ComposeProject, census: Census) -> None:
-    done = [event for (event,) in census.ends().values() if event.state == "completed" and event.attempt == 1]
-    # The first one: spans are exported in batches, and the worker that was killed took its last ones with it.
-    task = min(done, key=lambda event: event.finished_ms)
+    task = first_done(census)
     wanted = {f"send {task.lane}", f"process {task.lane}"}
     eventually(lambda: wanted <= set(project.traces(task.trace_id)), f"trace {task.trace_id} has {wanted}", 30)
+
+
+@needs_chromium
+def test_the_page_of_a_task_leads_to_its_trace_and_a_span_back(
+    project: ComposeProject, census: Census, page: Page
+) -> None:
+    if project.get(f"{project.viewer}/api/v3/services") is None:
+        pytest.skip("what is here by the name of Jaeger is another viewer, with pages of its own")
+    task = first_done(census)
+    page.goto(f"{project.monitor}/ui/task?id={task.id}")
+    settled(page)
+    page.click(f"text={task.trace_id}")
+    page.wait_for_url(f"{project.viewer}/trace/{task.trace_id}")
+    page.locator(".span-name", has_text=f"process {task.lane}").click()
+    page.locator(".AccordionAttributes--header", has_text="messaging.message.id").click()
+    with page.expect_popup() as opened:
+        page.locator("a", has_text=task.id).first.click()
+    back = opened.value
+    back.wait_for_url(f"{project.monitor}/ui/task?id={task.id}")
+    assert task.id in back.inner_text("h1")
+
+
+@needs_chromium
+def test_the_overview_leads_to_graphs_of_the_queue(project: ComposeProject, page: Page) -> None:
+    assert page.locator(".elsewhere a").count() == 1, "only what is there"
+    page.click("text=Prometheus")
+    page.wait_for_url(lambda address: address.startswith(project.prometheus))
+    page.get_by_text('lane="shop.p5"').first.wait_for()
+    page.get_by_text('outcome="completed"').first.wait_for()
 
 
 def test_the_workers_go_on_after_kafka_was_restarted(project: ComposeProject, census: Census) -> None:
@@ -140,7 +197,7 @@ def test_the_workers_go_on_after_kafka_was_restarted(project: ComposeProject, ce
     assert sent <= enqueued.keys()
     eventually(lambda: enqueued.keys() <= census.ends().keys(), "every task that was enqueued ended", 90)
     ends = census.ends()
-    assert all(len(ends[task_id]) == 1 for task_id in enqueued)
+    assert not {task_id: (enqueued[task_id], told) for task_id, told in ends.items() if len(told) != 1}
 
 
 def test_a_worker_that_is_stopped_drains(project: ComposeProject) -> None:

@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import promql_parser
 import pytest
@@ -24,6 +25,10 @@ from prometheus_client import REGISTRY
 from fairlane.cli.main import app as command_line
 from fairlane.consumer import measures as of_workers
 from fairlane.monitor import measures as of_monitors
+from fairlane.monitor.api.links import Links
+from fairlane.monitor.dashboard import letter_pages, queue_pages, task_pages
+from fairlane.monitor.dashboard.pages import PATH
+from fairlane.topics.names import QueueNames
 
 ROOT = Path(__file__).resolve().parent.parent
 PROMETHEUS = ROOT / "deploy/prometheus"
@@ -80,7 +85,15 @@ def variable_queries() -> list[str]:
     return [re.fullmatch(r"label_values\((.+), (\w+)\)", query).group(1) for query in queries]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("query", [*panel_queries(), *variable_queries(), *(rule["expr"] for rule in RULES)])
+def linked_queries() -> list[str]:
+    """Those that the monitor's own dashboard asks Prometheus to draw."""
+    address = Links(prometheus="http://prometheus").of_queue(QueueNames("shop"))["Prometheus"]
+    return [value for name, value in parse_qsl(urlsplit(address).query) if name.endswith(".expr")]
+
+
+@pytest.mark.parametrize(
+    "query", [*panel_queries(), *variable_queries(), *linked_queries(), *(rule["expr"] for rule in RULES)]
+)
 def test_a_query_names_metrics_and_labels_that_there_are(query: str) -> None:
     parsed = list(nodes(promql_parser.parse(plain(query))))
     selectors = [each for each in parsed if isinstance(each, promql_parser.VectorSelector)]
@@ -101,12 +114,17 @@ def test_the_labels_that_panels_and_alerts_show_are_those_of_their_metrics() -> 
     shown = [
         (target["expr"], target["legendFormat"]) for panel in BOARD["panels"] for target in panel.get("targets", ())
     ]
-    told = [(rule["expr"], rule["annotations"]["summary"].replace("$labels.", "")) for rule in RULES]
+    told = [
+        (rule["expr"], said.replace("$labels.", ""))
+        for rule in RULES
+        for name, said in rule["annotations"].items()
+        if name != "runbook_url"
+    ]
     for query, text in (*shown, *told):
         parsed = nodes(promql_parser.parse(plain(query)))
         names = [each.name for each in parsed if isinstance(each, promql_parser.VectorSelector)]
         known = set().union(*(SERIES[name or ""] for name in names), OF_TARGETS)
-        assert set(re.findall(r"\{\{ ?(\w+) ?\}\}", text)) <= known, text
+        assert set(re.findall(r"\{\{ ?(\w+) ?\}\}", text)) - {"end"} <= known, text
 
 
 def test_the_dashboard_shows_what_is_asked_of_it() -> None:
@@ -169,6 +187,20 @@ def test_a_command_of_the_runbook_is_one(command: str) -> None:
         found = found.commands[words.pop(0)]
     options = {option for parameter in found.params for option in parameter.opts}
     assert {word for word in words if word.startswith("-")} <= options
+
+
+def test_an_alert_leads_to_a_page_of_the_dashboard() -> None:
+    paths = {
+        f"{PATH}{getattr(route, 'path', '')}"
+        for pages in (queue_pages, task_pages, letter_pages)
+        for route in pages.router.routes
+    }
+    leads = [rule["annotations"]["dashboard_url"] for rule in RULES if "dashboard_url" in rule["annotations"]]
+    assert leads
+    for lead in leads:
+        page = re.fullmatch(r"\{\{ with \$externalLabels.dashboard \}\}\{\{ \. \}\}(/[^?]+)(\?.+)?\{\{ end \}\}", lead)
+        assert page is not None, lead
+        assert page[1] in paths
 
 
 def promtool(*arguments: str) -> None:

@@ -95,6 +95,7 @@ def _catch_up(target: QueueTarget, database: Database, timeout_s: float) -> None
 
 def _serve(target: QueueTarget, database: Database, timeout_s: float) -> None:
     try:
+        from fairlane.monitor.api.links import Links
         from fairlane.monitor.api.server import Where, serve
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("fairlane"):
@@ -104,7 +105,8 @@ def _serve(target: QueueTarget, database: Database, timeout_s: float) -> None:
         ) from error
     settings = target.settings
     tokens = Tokens(settings.monitor_tokens)
-    where = Where(settings.monitor_host, settings.monitor_port, tokens, user_and_host(), settings.monitor_trace_url)
+    links = Links(settings.monitor_trace_url, settings.monitor_prometheus_url, settings.monitor_grafana_url)
+    where = Where(settings.monitor_host, settings.monitor_port, tokens, user_and_host(), links)
     host = f"[{where.host}]" if ":" in where.host else where.host
     serve(
         target.connection,

@@ -12,11 +12,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import uvicorn
 
 from fairlane.monitor.api.app import make_app
+from fairlane.monitor.api.links import Links
 from fairlane.monitor.api.serving import Changes, Serving
 from fairlane.monitor.api.tokens import Tokens, require_tokens
 from fairlane.monitor.live import Collector
@@ -36,13 +37,13 @@ _GRACE_S = 5
 
 @dataclass(frozen=True)
 class Where:
-    """Where to listen, and whom to let in; `user` acts where there are no tokens; `trace_url` links to traces."""
+    """Where to listen, whom to let in, and where pages lead; `user` acts where there are no tokens."""
 
     host: str
     port: int
     tokens: Tokens
     user: str
-    trace_url: str = ""
+    links: Links = field(default_factory=Links)
 
 
 class _Server(uvicorn.Server):
@@ -110,7 +111,7 @@ def serve(
         follower = Follower(connection, names, database, keep, wrote=changes.add, timeout_s=timeout_s)
         serving = Serving(
             connection, names, readers, follower.progress, lambda: collector.look, where.tokens, where.user,
-            timeout_s=timeout_s, trace_url=where.trace_url, changes=changes,
+            timeout_s=timeout_s, links=where.links, changes=changes,
         )  # fmt: skip
         config = uvicorn.Config(
             make_app(serving), where.host, where.port, log_config=None, log_level="warning", access_log=False,

@@ -15,6 +15,7 @@ from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 
 from fairlane.monitor.api.jobs import Jobs
+from fairlane.monitor.api.links import Links
 from fairlane.monitor.api.session import authorization_of, from_own_page
 from fairlane.monitor.api.tokens import Caller, Tokens, is_loopback
 from fairlane.monitor.live import Look
@@ -66,7 +67,7 @@ class Serving:
         progress: how far the store is.
         user: who acts where there are no tokens.
         timeout_s: how long one answer of Kafka's may take, seconds.
-        trace_url: where a trace is shown, with `{trace_id}` in it; "" is nowhere.
+        links: where else the queue is shown.
     """
 
     connection: Connection
@@ -77,7 +78,7 @@ class Serving:
     tokens: Tokens
     user: str
     timeout_s: float = 10.0
-    trace_url: str = ""
+    links: Links = field(default_factory=Links)
     changes: Changes = field(default_factory=Changes)
     jobs: Jobs = field(default_factory=Jobs)
     closing: threading.Event = field(default_factory=threading.Event)

@@ -21,7 +21,7 @@ from fairlane.monitor.api.parameters import Cursor, Text
 from fairlane.monitor.api.serving import Operator, Served, Viewer
 from fairlane.monitor.dashboard.editing import editable
 from fairlane.monitor.dashboard.forms import Fields, Form
-from fairlane.monitor.dashboard.pages import page, said, trace_link
+from fairlane.monitor.dashboard.pages import page, said
 from fairlane.monitor.dlq import list_letters
 from fairlane.monitor.letter_filter import LetterFilter
 from fairlane.monitor.replay_job import LOOPS
@@ -88,7 +88,7 @@ def letter(request: Request, serving: Served, caller: Viewer, at: Text) -> Respo
         request, "letter.html", caller, letter=found[0].letter, dealt=found[0].replayed,
         payload=payload.decode("utf-8", "backslashreplace"), headers=headers, places=[at],
         asked=dict.fromkeys(_FILTERS, ""), edit=editable(payload), loops=LOOPS,
-        trace=trace_link(serving.trace_url, found[0].letter.trace_id),
+        trace=serving.links.of_trace(found[0].letter.trace_id),
     )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ Invariant: whatever a task says is text: nothing is marked as safe, here or in a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +22,6 @@ from fairlane.monitor.show import age
 
 PATH: Final = "/ui"
 SHOWN_CHARS: Final = 100_000
-_TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -66,11 +64,6 @@ def pretty(text: str) -> str:
         return msgspec.json.format(shown, indent=2)
     except (ValueError, RecursionError):
         return shown
-
-
-def trace_link(template: str, trace_id: str) -> str:
-    """Where a trace is shown; "" if that is not known, or it is none."""
-    return template.replace("{trace_id}", trace_id) if template and _TRACE_ID.fullmatch(trace_id) else ""
 
 
 def moment(ms: int) -> str:

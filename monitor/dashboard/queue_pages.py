@@ -30,6 +30,7 @@ def overview(request: Request, serving: Served, caller: Viewer) -> Response:
     return page(
         request, "overview.html", caller, now=found, stats=found.stats,
         store=said(queue_routes.store(serving, caller), StoreState), shares=_shares(serving, caller, found.stats),
+        elsewhere=serving.links.of_queue(serving.names),
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from fairlane.monitor.api.parameters import Cursor, Text, Time
 from fairlane.monitor.api.queue_routes import Snapshot
 from fairlane.monitor.api.serving import Served, Viewer
 from fairlane.monitor.api.task_routes import TaskDetail
-from fairlane.monitor.dashboard.pages import page, pretty, said, trace_link
+from fairlane.monitor.dashboard.pages import page, pretty, said
 from fairlane.monitor.explain import explain
 from fairlane.monitor.lookup import find_task
 from fairlane.monitor.store.content import Content
@@ -78,7 +78,7 @@ def retries(request: Request, serving: Served, caller: Viewer, cursor: Cursor = 
 def task(request: Request, serving: Served, caller: Viewer, id: Text) -> Response:  # noqa: A002
     """One task with its history."""
     found = said(task_routes.task(id, serving, caller), TaskDetail)
-    trace = trace_link(serving.trace_url, found.task.trace_id)
+    trace = serving.links.of_trace(found.task.trace_id)
     return page(request, "task.html", caller, found=found, task=found.task, trace=trace)
 
 
