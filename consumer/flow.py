@@ -2,7 +2,7 @@
 
 Invariant: a partition is paused exactly while it has a reason to be. Its reasons are independent of each other:
 `buffer` (its account holds as many records or bytes as it may, and it is not its turn), `share` (its lane is read ahead
-of others), `map` (its offset map would no longer fit the commit metadata), `tier` (its head is not due) and `operator`
+of others), `map` (its offset map would no longer fit the commit metadata), `tier` (nothing of it is due) and `operator`
 (its lane was paused; of a paused queue, the tiers too). Pausing
 throws prefetched records away, so `buffer` has hysteresis: a lane that was full is read by turns (turns.py), and in
 full when it runs low.
@@ -140,7 +140,7 @@ class Flow:
         return self._handed.copy()
 
     def wait(self, partition: Partition, until_ms: int) -> None:
-        """The head of a tier's partition is not due before `until_ms`."""
+        """Nothing of a tier's partition is due before `until_ms`: neither its head nor what may yet come."""
         state = self._partitions[partition]
         state.reasons.add("tier")
         state.wait_until_ms = until_ms

@@ -24,7 +24,7 @@ from fairlane.consumer.ledger import Progress
 from fairlane.consumer.outcome import Deferred, Malformed, Outcome
 from fairlane.consumer.positions import Position
 from fairlane.consumer.settler import Settler
-from fairlane.consumer.tiers import LOOKAHEAD_MS, Hop, Wait, hold_limit_ms, read_decision
+from fairlane.consumer.tiers import LOOKAHEAD_MS, Hop, Wait, hold_limit_ms, nap_ms, read_decision
 from fairlane.topics import routing, wire
 from fairlane.topics.errors import MalformedRecord
 from fairlane.topics.headers import Headers
@@ -43,12 +43,13 @@ HEADERS_BYTES: Final = 300
 class _Reading:
     """How far one assignment is read; owned by the reader's thread."""
 
-    __slots__ = ("account", "delivered", "end", "lane", "next_offset", "overfull", "position", "tier")
+    __slots__ = ("account", "delivered", "end", "lane", "nap_ms", "next_offset", "overfull", "position", "tier")
 
-    def __init__(self, position: Position, lane: Lane | None, tier: Tier | None) -> None:
+    def __init__(self, position: Position, lane: Lane | None, tier: Tier | None, nap_ms: int) -> None:
         self.position = position
         self.lane = lane
         self.tier = tier
+        self.nap_ms = nap_ms
         self.account = lane.topic if lane is not None else TIERS_ACCOUNT
         self.delivered = 0
         """Those that the map restored as unfinished count when they are read again, or they would count twice."""
@@ -99,7 +100,7 @@ class Intake:
     def opened(self, assigned: Assigned, position: Position) -> bool:
         """A partition came; returns whether it starts paused."""
         lane, tier = self._lanes.get(assigned.topic), self._tiers.get(assigned.topic)
-        reading = _Reading(position, lane, tier)
+        reading = _Reading(position, lane, tier, nap_ms(tier, self._config.tiers) if tier is not None else 0)
         self._readings[assigned] = reading
         if lane is not None and position.start < position.end:
             self._behind.add(assigned)
@@ -128,7 +129,7 @@ class Intake:
             self._flow.full(assigned.topic) or self._flow.is_held(assigned.topic) for assigned in self._behind
         )
 
-    def reached_end(self, assigned: Assigned | None, end: int) -> None:
+    def reached_end(self, assigned: Assigned | None, end: int, now_ms: int) -> None:
         """A partition was read to its end."""
         if assigned in self._readings:
             reading = self._readings[assigned]
@@ -138,6 +139,9 @@ class Intake:
                 reading.end = end
             elif not self._held.is_dropped(assigned):
                 self._settler.post(to_settler.ReachedEnd(assigned, end))
+                if reading.nap_ms:
+                    # All at once are looked at again: one fetch, not one for each.
+                    self._flow.wait(assigned.key, now_ms + reading.nap_ms - now_ms % reading.nap_ms)
 
     def holding(self) -> list[Assigned]:
         """Assignments of which records are held and may be taken now."""

@@ -248,7 +248,7 @@ class Reader:
                 # Records of this partition in the batch come before its end.
                 self._hand_on(self._assignment.get(*partition), run)
                 run = records[partition] = []
-                self._intake.reached_end(self._assignment.get(*partition), message.offset() or 0)
+                self._intake.reached_end(self._assignment.get(*partition), message.offset() or 0, now_ms())
             elif self._failed(error, partition, consumer):
                 anew.add(partition)
         for partition, batch in records.items():

@@ -28,6 +28,12 @@ from fairlane.topics.routing import tier_for
 LOOKAHEAD_MS: Final = 1_000
 """How long before its time a record of a larger tier is read: the rest of the wait is exact, in memory."""
 
+NAP_MS: Final = 2_000
+"""How long the end of a larger tier is not looked at, at most.
+
+Each fetch names every partition that is read, and the broker looks at each: without idle tiers it is half of them.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Accept:
@@ -84,6 +90,22 @@ def read_decision(tier: Tier, appended_ms: int, not_before_ms: int, now_ms: int,
         if now_ms < until_ms:
             return Wait(until_ms)
     return Hop(tier_for(remaining_ms, tiers))
+
+
+def nap_ms(tier: Tier, tiers: Sequence[Tier]) -> int:
+    """How long a partition of a tier that was read to its end need not be looked at, ms; 0 if it is to be followed.
+
+    What is written into it meanwhile is not to be read before it has waited for nearly the tier's delay; the half of
+    that is left for clocks that differ. The smallest tier takes what is due at any time, and is always followed.
+
+    Args:
+        tier: the tier.
+        tiers: the queue's tiers, ascending.
+    """
+    if tier.delay_ms <= tiers[0].delay_ms:
+        return 0
+    half_ms = (tier.delay_ms - min(LOOKAHEAD_MS, tier.delay_ms // 2)) // 2
+    return min(NAP_MS, half_ms) if half_ms >= LOOKAHEAD_MS else 0
 
 
 def snap(delay_ms: int, tiers: Sequence[Tier]) -> int:

@@ -17,6 +17,7 @@ from fairlane.consumer.intake import HEADERS_BYTES, Intake
 from fairlane.consumer.ledger import Progress
 from fairlane.consumer.outcome import Deferred, Malformed
 from fairlane.consumer.positions import Position
+from fairlane.consumer.tiers import NAP_MS
 from fairlane.consumer.to_settler import Delivered, Opened, ReachedEnd
 from fairlane.consumer.turns import Limit
 from fairlane.topics.names import Lane, Tier
@@ -182,7 +183,7 @@ def test_what_would_be_too_much_to_hold_is_read_again_when_its_time_has_come() -
     assert bench.intake.held_bytes == 0
     assert bench.flow.next_due_ms == NOW_MS + 59_500, "half of what it is early by, so that it is not read for each"
     # Whatever else comes before it is read again would be taken twice.
-    bench.intake.reached_end(MINUTE, 9)
+    bench.intake.reached_end(MINUTE, 9, NOW_MS)
     assert bench.take(due(9, 0), assigned=MINUTE) == []
     assert bench.told == []
     assert bench.intake.read_again() == [(("shop.retry-1m", 0), 4)]
@@ -190,14 +191,14 @@ def test_what_would_be_too_much_to_hold_is_read_again_when_its_time_has_come() -
     bench.flow.relieve([], NOW_MS + 59_500)
     assert bench.intake.holding() == []
     assert offsets(bench.take(*batch, assigned=MINUTE, now_ms=NOW_MS + 59_500)) == [4, 5, 6, 7, 8]
-    bench.intake.reached_end(MINUTE, 9)
+    bench.intake.reached_end(MINUTE, 9, NOW_MS)
     assert bench.told == [Delivered(MINUTE, [4, 5, 6, 7, 8]), ReachedEnd(MINUTE, 9)]
 
 
 def test_the_end_behind_what_was_held_is_not_told_when_that_is_to_be_read_again() -> None:
     bench = Bench(MINUTE, **TIGHT)
     bench.take(due(0, 60_000), assigned=MINUTE)
-    bench.intake.reached_end(MINUTE, 1)
+    bench.intake.reached_end(MINUTE, 1, NOW_MS)
     bench.take(*[due(offset, 60_000) for offset in range(1, 5)], assigned=MINUTE)
     assert bench.intake.read_again() == [(("shop.retry-1m", 0), 0)]
     assert bench.told == []
@@ -293,17 +294,32 @@ def test_what_the_map_restored_as_unfinished_counts_once() -> None:
 def test_the_end_of_a_partition_is_told_when_nothing_before_it_is_held() -> None:
     bench = Bench(MINUTE)
     bench.take(due(0, 60_000), assigned=MINUTE)
-    bench.intake.reached_end(MINUTE, 1)
+    bench.intake.reached_end(MINUTE, 1, NOW_MS)
     assert bench.told == []
     bench.take(assigned=MINUTE, now_ms=NOW_MS + 60_000)
     assert bench.told == [Delivered(MINUTE, [0]), ReachedEnd(MINUTE, 1)]
 
 
+def test_a_larger_tier_that_was_read_to_its_end_is_left_alone_and_looked_at_again_with_all_others() -> None:
+    second, hour = Assigned("shop.retry-1s", 0, 4), Assigned("shop.retry-2h", 0, 5)
+    bench = Bench(MINUTE, second, hour)
+    now_ms = NOW_MS - NOW_MS % NAP_MS + 300
+    for assigned in (second, MINUTE):
+        bench.intake.reached_end(assigned, 0, now_ms)
+    bench.intake.reached_end(hour, 0, now_ms + 900)
+    pause, _ = bench.flow.update({}, 0)
+    assert set(pause) == {MINUTE.key, hour.key}, "the smallest tier is always followed"
+    assert bench.flow.next_due_ms == now_ms - 300 + NAP_MS
+    bench.flow.relieve([], now_ms - 300 + NAP_MS)
+    _, resume = bench.flow.update({}, 0)
+    assert set(resume) == {MINUTE.key, hour.key}
+
+
 def test_the_end_of_a_partition_that_left_is_nobodys() -> None:
     bench = Bench()
     bench.intake.gone([P5])
-    bench.intake.reached_end(P5, 9)
-    bench.intake.reached_end(None, 9)
+    bench.intake.reached_end(P5, 9, NOW_MS)
+    bench.intake.reached_end(None, 9, NOW_MS)
     assert bench.told == []
 
 
@@ -314,7 +330,7 @@ def test_a_worker_is_caught_up_when_every_lane_is_read_to_the_end_that_it_had() 
     bench.intake.opened(p1, Position(0, 5, None))
     bench.intake.opened(MINUTE, Position(0, 5, None))
     assert not bench.intake.caught_up
-    bench.intake.reached_end(p1, 6)
+    bench.intake.reached_end(p1, 6, NOW_MS)
     assert bench.intake.caught_up, "tiers are not waited for"
 
 

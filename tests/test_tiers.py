@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from properties import thorough
 
-from fairlane.consumer.tiers import Accept, Hop, Wait, hold_limit_ms, read_decision, snap
+from fairlane.consumer.tiers import Accept, Hop, Wait, hold_limit_ms, nap_ms, read_decision, snap
 from fairlane.topics.errors import UsageError
 from fairlane.topics.names import DEFAULT_TIERS, Tier
 from fairlane.topics.routing import tier_for
@@ -61,6 +61,13 @@ def test_a_record_of_a_tier_is_accepted_moved_on_or_left_until_its_time(
     tier: Tier, waited_ms: int, remaining_ms: int, decision: Accept | Hop | Wait
 ) -> None:
     assert read_decision(tier, NOW - waited_ms, NOW + remaining_ms, NOW, DEFAULT_TIERS) == decision
+
+
+def test_the_end_of_a_larger_tier_is_left_alone_for_a_while_its_next_record_waits_for_longer() -> None:
+    assert [nap_ms(tier, DEFAULT_TIERS) for tier in DEFAULT_TIERS] == [0, 2_000, 2_000, 2_000, 2_000, 2_000]
+    short = [Tier.parse(name) for name in ("1s", "2s", "3s", "4s")]
+    assert [nap_ms(tier, short) for tier in short] == [0, 0, 1_000, 1_500], "short ones are not worth the stop"
+    assert nap_ms(D1, [D1]) == 0, "a queue's only tier holds what is due at any time"
 
 
 def test_with_one_tier_all_that_is_delayed_waits_in_memory() -> None:

@@ -2,7 +2,8 @@
 
 Method: tasks of p5 are enqueued by `enqueue` in a process of its own (probes.py), about every 20 ms at no fixed beat;
 the time of the call is in their payload, and both clocks are this machine's. The first ones warm it up and do not
-count. `full` means that p1 to p4 hold tasks of 10 ms of waiting and that all slots are taken all the time; with a
+count. `full` means that p1 to p4 hold tasks of 5 to 15 ms of waiting and that all slots are taken all the time; of one
+length, tasks that begin together would end together for ever, and a probe would wait for the next wave of them. With a
 thousand delayed tasks and a million waiting ones, that is also where the worker's memory is watched (resident, every
 half a second, for so long at least): what is told is the largest, and how much the median of the last third is
 above the one of the middle third.
@@ -24,7 +25,8 @@ from fairlane.working import process_worker_of
 from subjects.hosting import holding, tell
 
 SLOTS = 50
-WORK_S = 0.01
+WORK_S = (0.005, 0.015)
+"""The shortest and the longest."""
 WARM_UP = 30
 LOOK_S = 0.5
 
@@ -61,6 +63,7 @@ def memory(seen: list[float]) -> dict[str, float]:
 
 async def work(app: Fairlane, probes: int, memory_s: float) -> dict[str, float]:
     told = Probes(probes + WARM_UP)
+    least_s, most_s = WORK_S
 
     @app.task
     async def probe(sent_ns: int) -> None:
@@ -68,7 +71,7 @@ async def work(app: Fairlane, probes: int, memory_s: float) -> dict[str, float]:
 
     @app.task
     async def work(number: int) -> int:
-        await asyncio.sleep(WORK_S)
+        await asyncio.sleep(least_s + (most_s - least_s) * (number % 101) / 100)
         return number
 
     @app.task
