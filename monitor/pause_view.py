@@ -5,14 +5,16 @@ Invariant: no I/O and no clock; text of others is made harmless.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fairlane.monitor.show import age, moment, visible
 from fairlane.topics.control import ControlRecord
 
 
-def pause_line(record: ControlRecord, queue: str, now_ms: int) -> str:
-    """A pause in a sentence: `shop.p3 is paused by ann@host since …`."""
+def pause_line(record: ControlRecord, queue: str, now_ms: int, when: Callable[[int], str] = moment) -> str:
+    """A pause in a sentence: `shop.p3 is paused by ann@host since …`; `when` writes a time, Unix ms."""
     what = visible(record.lane) or f"the whole queue {visible(queue)}"
-    until = f", until {moment(record.until_ms)}" if record.until_ms else ""
+    until = f", until {when(record.until_ms)}" if record.until_ms else ""
     why = f": {visible(record.reason)}" if record.reason else ""
-    since = f"{moment(record.at_ms)} ({age(max(0, now_ms - record.at_ms))})"
+    since = f"{when(record.at_ms)} ({age(max(0, now_ms - record.at_ms))})"
     return f"{what} is paused by {visible(record.who) or 'somebody'} since {since}{until}{why}"

@@ -12,13 +12,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Raw
 from msgspec.structs import replace
 from opened_dashboard import CHROMIUM, chromium, settled, sign_in
 from playwright.sync_api import Browser, Page
-from served_queue import listening, served_queue
+from served_queue import OPERATOR, ServedQueue, listening, served_queue
 from written_queue import MINUTE, SECOND, WrittenQueue, now_ms
 
 from fairlane.kafka import EmbeddedKafka
@@ -95,6 +95,7 @@ def _die(written: WrittenQueue, number: int, task_type: str, reason: Reason, err
         payload=payload % (6000 + number, 20 + number, number),
         key=f"customer-{number % 11}".encode(),
         traceparent=f"00-{_TRACE}-00f067aa0ba902b7-01",
+        enqueued_ms=now - 190_000,
     )
     place = written.send(lane, task.payload, task.key, wire.encode(task))
     written.die(place, reason, error)
@@ -138,6 +139,27 @@ def take(page: Page, base: str, path: str, name: str) -> None:
     page.screenshot(path=FOLDER / f"{name}.png")
 
 
+def take_control(served: ServedQueue, page: Page, base: str, scheme: str) -> None:
+    """What is asked of the workers, and the form that asks; it is taken back at the end."""
+    operator, lanes = served.client(OPERATOR), served.written.names
+    asked: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("cancel", {"ids": ["order-7101", "order-7102"], "reason": "sent by hand"}),
+        ("pause", {"lane": lanes.lane(3), "for_ms": 3_600_000, "reason": "the bank is down"}),
+        ("resume", {"lane": lanes.lane(3), "reason": "the bank is back"}),
+    )
+    for verb, body in asked[:2]:
+        assert operator.post(f"/api/v1/control/{verb}", json=body).status_code == 200
+    served.refresh()
+    take(page, base, "control", f"control-{scheme}")
+    served.look_is_new()
+    page.goto(f"{base}/ui/")
+    page.click(f"[id='at-{lanes.lane(5)}']")
+    page.wait_for_selector("#ask[open] [name=reason]")
+    page.screenshot(path=FOLDER / f"pause-{scheme}.png")
+    assert operator.post("/api/v1/control/resume", json=asked[2][1]).status_code == 200
+    served.refresh()
+
+
 def main() -> None:
     """Take them all."""
     if not CHROMIUM:
@@ -152,6 +174,7 @@ def main() -> None:
                     for name, path in pages(written.names.dlq).items():
                         served.look_is_new()
                         take(page, base, path, f"{name}-{scheme}")
+                    take_control(served, page, base, scheme)
                 with opened(browser, base, scheme, (390, 844)) as page:
                     name, path = ("overview", "") if scheme == "light" else ("task", "task?id=order-6000")
                     served.look_is_new()

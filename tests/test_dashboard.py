@@ -21,7 +21,8 @@ pytestmark = pytest.mark.kafka
 
 STATIC = Path(__file__).parent.parent / "monitor" / "dashboard" / "static"
 PAGES = ("/ui/", "/ui/tasks", "/ui/task?id=dead", "/ui/retries", "/ui/dlq", "/ui/dlq/groups", "/ui/workers",
-         "/ui/topics", "/ui/task/content?id=done", "/ui/task/where?id=dead", "/ui/dlq/jobs")  # fmt: skip
+         "/ui/topics", "/ui/task/content?id=done", "/ui/task/where?id=dead", "/ui/dlq/jobs", "/ui/control",
+         "/ui/control/in-force")  # fmt: skip
 OWN = {"Sec-Fetch-Site": "same-origin"}
 VENDORED = {
     "htmx.min.js": "d6fdc75f204e6bdefa99b69bf1e6d4ac69b8a364f77929f45c13476b4000f717",  # htmx.org 2.0.11
@@ -136,6 +137,13 @@ def test_by_a_cookie_only_an_operators_own_page_acts(served: ServedQueue) -> Non
         for headers in ({}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "http://evil.example.org"}):
             assert operator.post(path, data=letters, headers=headers).status_code == 403
     assert operator.post("/api/v1/dlq/replay", json={"all": True}).status_code == 403
+    for verb, fields in (("cancel", {"ids": "waits"}), ("pause", {}), ("resume", {})):
+        assert viewer.post(f"/ui/control/{verb}", data=fields, headers=OWN).status_code == 403
+        assert viewer.get(f"/ui/control/ask?verb={verb}").status_code == 403
+        for headers in ({}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "http://evil.example.org"}):
+            assert operator.post(f"/ui/control/{verb}", data=fields, headers=headers).status_code == 403
+            assert operator.post(f"/api/v1/control/{verb}", json={}, headers=headers).status_code == 403
+    assert served.written.everything(served.written.names.control) == []
     assert len(served.written.everything(audit)) == before
     assert "would be replayed" in operator.post("/ui/dlq/plan", data=letters, headers=OWN).text
     unfit = {**letters, "kind": "payload", "text": "{"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from msgspec import Raw
@@ -40,6 +42,7 @@ PAGES = {
     "dlq": "dlq",
     "workers": "workers",
     "topics": "topics",
+    "control": "control",
     "empty": "tasks?error=nothing",
     "failure": "task?id=%3Cscript%3Ewindow.hit=1%3C/script%3E",
 }
@@ -192,7 +195,15 @@ def test_a_replay_of_many_is_paused_goes_on_and_is_aborted(served: ServedQueue, 
 
 
 def test_keys_go_through_rows_and_pages(page: Page) -> None:
-    for key, path in {"t": "tasks", "r": "retries", "d": "dlq", "w": "workers", "p": "topics", "o": ""}.items():
+    for key, path in {
+        "t": "tasks",
+        "r": "retries",
+        "d": "dlq",
+        "w": "workers",
+        "c": "control",
+        "p": "topics",
+        "o": "",
+    }.items():
         page.keyboard.press("g")
         page.keyboard.press(key)
         page.wait_for_url(f"**/ui/{path}")
@@ -221,7 +232,7 @@ def test_a_part_that_cannot_be_had_says_so(base: str, page: Page) -> None:
     page.wait_for_selector("text=The monitor does not answer")
     page.wait_for_selector("text=The monitor refused this (502)")
     page.goto(f"{base}/ui/task?id=none")
-    assert page.locator("nav a").count() == 6
+    assert page.locator("nav a").count() == 7
 
 
 def test_pages_move_by_themselves_and_the_theme_is_kept(served: ServedQueue, base: str, page: Page) -> None:
@@ -234,3 +245,109 @@ def test_pages_move_by_themselves_and_the_theme_is_kept(served: ServedQueue, bas
     served.written.enqueue(served.written.task("later"))
     served.refresh()
     page.wait_for_selector("td a:has-text('later')", timeout=10_000)
+
+
+def test_a_lane_is_paused_and_resumed_by_keys_alone_and_a_banner_says_by_whom(
+    served: ServedQueue, base: str, page: Page
+) -> None:
+    lane, complaints = served.written.names.lane(3), complaints_of(page)
+    page.goto(f"{base}/ui/")
+    page.wait_for_selector("#live.on")
+    page.focus(f"[id='at-{lane}']")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#ask[open] select[name=span]")
+    assert page.evaluate("document.activeElement.name") == "reason"
+    assert page.input_value("#ask select[name=lane]") == lane
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#ask:not([open])", state="attached")
+    assert page.evaluate("document.activeElement.id") == f"at-{lane}"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#ask[open] select[name=span]")
+    page.select_option("#ask select[name=span]", "15m")
+    page.focus("#ask input[name=reason]")
+    page.keyboard.type(XSS[0])
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"#ask .done:has-text('{lane} is paused by ada since')")
+    page.keyboard.press("Enter")
+    served.refresh()
+    banner = page.wait_for_selector(f"#paused .banner:has-text('{lane} is paused by ada since')")
+    assert banner is not None
+    said = banner.inner_text()
+    assert XSS[0] in said
+    assert said.count(" UTC") == 2
+    page.wait_for_selector(f"#below tr:has-text('{lane}') .state.paused")
+    # The button is another one meanwhile, and still has the focus.
+    assert page.evaluate("document.activeElement.id") == f"at-{lane}"
+    page.goto(f"{base}/ui/control")
+    settled(page)
+    assert XSS[0] in page.inner_text("table >> nth=0")
+    assert XSS[0] in page.inner_text("#now")
+    page.click("#paused button")
+    page.click("#ask button.go")
+    page.wait_for_selector("#ask .done:has-text('goes on')")
+    page.wait_for_selector(".empty:has-text('Nothing is paused')")
+    page.click("#ask [data-close]")
+    served.refresh()
+    page.wait_for_selector("#paused:not(:has(.banner))", state="attached")
+    page.wait_for_selector("#now tr:has-text('resume')")
+    assert page.evaluate("window.hit") is None
+    assert complaints == []
+
+
+def test_a_task_is_cancelled_on_a_phone_and_its_page_says_what_came_of_it(
+    served: ServedQueue, browser: Browser, base: str
+) -> None:
+    served.written.enqueue(served.written.task("to-cancel"))
+    served.refresh()
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    complaints = complaints_of(page)
+    sign_in(page, base)
+    page.goto(f"{base}/ui/task?id=to-cancel")
+    settled(page)
+    page.tap("h1 button:has-text('Cancel')")
+    page.fill("#ask input[name=reason]", XSS[1])
+    assert page.evaluate("document.querySelector('#ask').getBoundingClientRect().right") <= 390
+    page.tap("#ask button:has-text('Cancel the task')")
+    page.wait_for_selector("#ask .done:has-text('to-cancel: cancelled: it was pending, and does not run')")
+    page.tap("#ask [data-close]")
+    served.refresh()
+    page.wait_for_selector(f"#now .timeline li:has-text('by ada: {XSS[1]}')")
+    page.goto(f"{base}/ui/control")
+    page.wait_for_selector("td:has-text('to-cancel')")
+    assert page.evaluate("window.hit") is None
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert complaints == []
+    context.close()
+
+
+def test_what_is_refused_is_said_in_the_dialog(served: ServedQueue, base: str, page: Page) -> None:
+    page.goto(f"{base}/ui/control")
+    page.click("button:has-text('Cancel tasks')")
+    page.fill("#ask textarea", "no\x07id\n")
+    page.click("#ask button.bad")
+    page.wait_for_selector("#ask .problem:has-text('is no id of a task')")
+    page.click("#ask [data-close]") if page.locator("#ask [data-close]").count() else page.keyboard.press("Escape")
+    page.wait_for_selector("#ask:not([open])", state="attached")
+
+
+def test_charts_show_utc_and_24_hours_wherever_the_browser_is(browser: Browser, base: str) -> None:
+    context = browser.new_context(timezone_id="Asia/Kathmandu", locale="en-US")
+    page = context.new_page()
+    page.add_init_script(
+        "window.drawn = []; const fill = CanvasRenderingContext2D.prototype.fillText;"
+        "CanvasRenderingContext2D.prototype.fillText = function (text, ...at) {"
+        " window.drawn.push(text); fill.call(this, text, ...at); };"
+    )
+    sign_in(page, base)
+    page.wait_for_selector("[data-chart=times][data-drawn]")
+    now = time.time()
+    wanted = {f"{datetime.fromtimestamp(now - 60 * ago, UTC):%H:%M}" for ago in range(-1, 62)}
+    drawn = {str(text) for text in page.evaluate("window.drawn")}
+    times = {text for text in drawn if ":" in text}
+    assert times
+    assert times <= wanted
+    assert not [text for text in drawn if "am" in text or "pm" in text]
+    page.hover("[data-chart=ended] .u-over")
+    page.wait_for_function(r"() => /^UTC\s*\d\d:\d\d/.test(document.querySelector('.u-legend').innerText)")
+    context.close()

@@ -20,7 +20,7 @@ from fairlane.cli.options import (
     queue_target,
 )
 from fairlane.cli.topics_view import console
-from fairlane.monitor.control import CancelAnswer
+from fairlane.monitor.cancel_view import cancel_words
 from fairlane.monitor.pause_view import pause_line
 from fairlane.monitor.section import Column, Section
 from fairlane.monitor.show import json_text, moment, visible
@@ -53,23 +53,9 @@ def cancel(
         typer.echo(json_text(msgspec.json.encode(answers)))
     else:
         for answer in answers:
-            typer.echo(f"{visible(answer.id)}: {_said(answer)}")
+            typer.echo(f"{visible(answer.id)}: {cancel_words(answer)}")
     if all(answer.found in ("ended", "unknown") for answer in answers):
         raise typer.Exit(5)
-
-
-def _said(answer: CancelAnswer) -> str:
-    match answer.found:
-        case "ended":
-            return f"{answer.state} already: nothing to cancel"
-        case "unknown":
-            return "nothing speaks of it; if it comes from before now, it will not run (kept for 30 days)"
-        case "running":
-            return "cancelled: it runs, and is cut off"
-        case "not looked up":
-            return "cancelled, unless it has ended"
-        case _:
-            return f"cancelled: it was {answer.found}, and does not run"
 
 
 def pause(

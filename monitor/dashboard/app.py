@@ -23,7 +23,7 @@ from starlette.types import ASGIApp
 from fairlane.monitor.api.answer_headers import AnswerHeaders
 from fairlane.monitor.api.problems import status_of
 from fairlane.monitor.api.serving import Serving
-from fairlane.monitor.dashboard import letter_pages, login_pages, queue_pages, task_pages
+from fairlane.monitor.dashboard import control_pages, letter_pages, login_pages, queue_pages, task_pages
 from fairlane.monitor.dashboard.pages import PATH, failure
 from fairlane.topics.errors import FairlaneError
 
@@ -41,7 +41,7 @@ def make_dashboard(serving: Serving) -> ASGIApp:
     """The pages of a queue, to be mounted at `PATH`."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.state.serving = serving
-    for pages in (login_pages, queue_pages, task_pages, letter_pages):
+    for pages in (login_pages, queue_pages, task_pages, letter_pages, control_pages):
         app.include_router(pages.router)
     # An editable install links each file to where it is written.
     static = StaticFiles(directory=_STATIC, follow_symlink=True)

@@ -6,11 +6,16 @@ was sent to.
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 from fastapi import Depends, Request
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
+
+M = TypeVar("M", bound=BaseModel)
 
 _MOST_BYTES: Final = 4_194_304
 _MOST_FIELDS: Final = 11_000
@@ -49,3 +54,16 @@ async def fields(request: Request) -> Fields:
 
 
 Form = Annotated[Fields, Depends(fields)]
+
+
+def valid(of: type[M], asked: Mapping[str, Any]) -> M:
+    """What a route of the API takes, of what a form asked.
+
+    Raises:
+        HTTPException: it does not fit.
+    """
+    try:
+        return of(**asked)
+    except ValidationError as error:
+        lines = json.loads(error.json(include_url=False))
+        raise HTTPException(400, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in lines)) from error

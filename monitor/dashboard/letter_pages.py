@@ -6,12 +6,10 @@ done is what the dry run was about: its answer carries the fields that it was as
 
 from __future__ import annotations
 
-import json
-from typing import Any, Final, Literal, TypeVar, get_args
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from fairlane.monitor.api import letter_routes
@@ -20,7 +18,7 @@ from fairlane.monitor.api.letter_routes import GroupList, JobList, LetterPage, P
 from fairlane.monitor.api.parameters import Cursor, Text
 from fairlane.monitor.api.serving import Operator, Served, Viewer
 from fairlane.monitor.dashboard.editing import editable
-from fairlane.monitor.dashboard.forms import Fields, Form
+from fairlane.monitor.dashboard.forms import Fields, Form, valid
 from fairlane.monitor.dashboard.pages import page, said
 from fairlane.monitor.dlq import list_letters
 from fairlane.monitor.letter_filter import LetterFilter
@@ -28,8 +26,6 @@ from fairlane.monitor.replay_job import LOOPS
 from fairlane.topics.events import Reason
 
 router = APIRouter(prefix="/dlq")
-
-M = TypeVar("M", bound=BaseModel)
 
 _A_PAGE: Final = 50
 _GROUPS: Final = 50
@@ -113,7 +109,7 @@ def purge(request: Request, serving: Served, caller: Operator, form: Form) -> Re
     count = form.get("count").strip()
     if not count.isdecimal():
         raise HTTPException(400, "Type how many letters are to be purged: what is purged does not come back")
-    asked = _valid(Purge, {**_chosen(form), "count": int(count)})
+    asked = valid(Purge, {**_chosen(form), "count": int(count)})
     return _started(request, caller, letter_routes.purge(asked, serving, caller))
 
 
@@ -148,12 +144,4 @@ def _replay(form: Fields) -> Replay:
     for name in ("limit", "per_s", "loops"):
         if value := form.get(name).strip():
             asked[name] = value
-    return _valid(Replay, {**asked, "again": form.get("again") == "on", "skip_unfit": form.get("skip_unfit") == "on"})
-
-
-def _valid(of: type[M], asked: dict[str, Any]) -> M:
-    try:
-        return of(**asked)
-    except ValidationError as error:
-        lines = json.loads(error.json(include_url=False))
-        raise HTTPException(400, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in lines)) from error
+    return valid(Replay, {**asked, "again": form.get("again") == "on", "skip_unfit": form.get("skip_unfit") == "on"})

@@ -18,7 +18,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fairlane.monitor.api.serving import serving_of
 from fairlane.monitor.api.tokens import Caller
+from fairlane.monitor.pause_view import pause_line
 from fairlane.monitor.show import age
+from fairlane.topics.clock import now_ms
 
 PATH: Final = "/ui"
 SHOWN_CHARS: Final = 100_000
@@ -28,10 +30,12 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 def page(request: Request, template: str, caller: Caller | None, status: int = 200, **values: Any) -> Response:
     """A page, or a part of one, by the name of its template."""
-    serving = serving_of(request)
+    serving, now = serving_of(request), now_ms()
+    pauses = [each for each in serving.look().stats.paused if each.holds(now)] if caller else []
     text = _ENVIRONMENT.get_template(template).render(
         request=request, queue=serving.names.queue, names=serving.names, caller=caller, path=PATH,
-        signed_in=bool(serving.tokens), **values,
+        signed_in=bool(serving.tokens), pauses={each.scope: each for each in pauses},
+        paused=[(each, pause_line(each, serving.names.queue, now, utc)) for each in pauses], **values,
     )  # fmt: skip
     return HTMLResponse(text, status)
 
@@ -71,6 +75,11 @@ def moment(ms: int) -> str:
     if not 0 < ms < 253_402_300_800_000:
         return "–"
     return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def utc(ms: int) -> str:
+    """The same where nothing else says that it is UTC."""
+    return f"{moment(ms)} UTC"
 
 
 def lasted(ms: float) -> str:

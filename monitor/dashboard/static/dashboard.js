@@ -22,8 +22,12 @@ function announcer(name, everyMs, still = () => false) {
     }, Math.max(20, sent + everyMs - Date.now()));
   };
 }
-// A list that somebody is in stands still until they have left it.
-const changed = announcer("fairlane", 900, () => document.activeElement?.closest("#now, [data-still]"));
+// A list that somebody is in stands still until they have left it; what has an id keeps the focus when it is made anew.
+function held() {
+  const focused = document.activeElement;
+  return focused && !focused.id && focused.closest("#now, #below, #paused, [data-still]");
+}
+const changed = announcer("fairlane", 900, held);
 const jobsChanged = announcer("fairlane-jobs", 250);
 
 // One stream a page; a hidden page needs none.
@@ -44,6 +48,28 @@ function listen() {
   stream.addEventListener("jobs", jobsChanged);
 }
 
+// Nor is what comes late put in then, and what is being pressed is not taken away from under the finger.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.target.id !== "now" || !(held() || $("#now :active, #below :active, #paused :active"))) return;
+  event.detail.shouldSwap = false;
+  changed();
+});
+
+// The form of an action, and then what came of it, in a dialog; the focus goes back to the button that opened it.
+const dialog = $("#ask");
+let opener = "";
+function opens(target) {
+  if (!dialog?.contains(target)) return;
+  if (!dialog.open) dialog.showModal();
+  target.querySelector("[autofocus]")?.focus();
+}
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (dialog && event.detail.target === $("#asked") && !dialog.open) opener = event.detail.elt.id;
+});
+document.addEventListener("htmx:afterSwap", (event) => opens(event.detail.target));
+dialog?.addEventListener("click", (event) => { if (event.target.closest("[data-close]")) dialog.close(); });
+dialog?.addEventListener("close", () => { $("#asked").replaceChildren(); document.getElementById(opener)?.focus(); changed(); });
+
 // A part that could not be had says so, unless it is one that moves: that one stays as it was, and the page is offline.
 for (const name of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) {
   document.addEventListener(name, (event) => {
@@ -54,6 +80,7 @@ for (const name of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) {
     problem.setAttribute("role", "alert");
     problem.textContent = status ? `The monitor refused this (${status}).` : "The monitor does not answer: reload the page to try again.";
     target.replaceChildren(problem);
+    opens(target);
   });
 }
 document.addEventListener("visibilitychange", () => {
@@ -86,6 +113,8 @@ function series() {
   const mean = (sums) => sums.map((sum, i) => count[i] ? sum / count[i] : null);
   return { ended: [times, ended.completed, ended.failed, ended.retrying], times: [times, mean(took), mean(waited)] };
 }
+// Times are UTC and 24 h, here as everywhere, wherever the browser is.
+const utc = (seconds) => new Date(seconds * 1000).toISOString();
 function draw() {
   const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(name).trim();
   const data = series(), axis = { stroke: colour("--dim"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
@@ -98,8 +127,9 @@ function draw() {
     charts.get(box)?.destroy();
     const kind = box.dataset.chart;
     charts.set(box, new uPlot({
-      width: Math.max(240, box.clientWidth), height: 200, series: [{}, ...kinds[kind]],
-      axes: [axis, { ...axis, size: 60 }], scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
+      width: Math.max(240, box.clientWidth), height: 200, tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+      series: [{ label: "UTC", value: (_, seconds) => seconds === null ? "–" : utc(seconds).slice(11, 16) }, ...kinds[kind]],
+      axes: [{ ...axis, values: (_, splits) => splits.map((seconds) => utc(seconds).slice(11, 16)) }, { ...axis, size: 60 }], scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
     }, data[kind], box));
   }
 }
@@ -110,7 +140,7 @@ const pages = {};
 for (const link of document.querySelectorAll("[data-go]")) pages[link.dataset.go] = link;
 let going = false;
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || dialog?.open) return;
   if (/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) {
     if (event.key === "Escape") event.target.blur();
     return;
