@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 from simulation.lanes import Lanes
+from simulation.many import MUTATION_SEEDS
 from simulation.mutations import MUTATIONS, Mutation
 from simulation.run import Run
 from simulation.scenario import draw
@@ -17,7 +18,6 @@ from simulation.scenario import draw
 from fairlane.topics.names import Lane
 
 SEEDS = 12
-MUTATION_SEEDS = 50
 
 
 def test_in_every_world_each_task_has_one_end_and_nothing_is_lost_early_starved_or_stuck() -> None:

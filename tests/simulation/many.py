@@ -17,7 +17,8 @@ import msgspec
 from simulation.mutations import MUTATIONS
 from simulation.run import Result, Run
 
-MUTATION_SEEDS = 50
+MUTATION_SEEDS = 200
+"""Most are seen in one of the first worlds; two rebalances in a row during one settlement come in one of twenty."""
 CHUNK = 5
 
 

@@ -238,7 +238,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         {
             "slow_s": 1.5,
             "revoke_grace_s": 0.5,
-            "every_s": 0.5,
+            "every_s": 0.3,
             "partitions": 6,
             "workers": 3,
             "long_s": 0.5,
