@@ -137,6 +137,9 @@ class TransactionalProducer:
         self._meter = meter or SettleMeter()
         self._refusals: list[Refusal] = []
         self._late: list[Refusal] = []
+        self._records: Sequence[tuple[int, Record]] = ()
+        self._places: dict[tuple[str, bytes | None, bytes | None], list[int]] = {}
+        """Of which outcomes the records of this transaction are; made when the first of them fails."""
         self._began = 0.0
         self._caller = BoundedCaller("fairlane-transaction")
         self._lost = False
@@ -176,12 +179,12 @@ class TransactionalProducer:
         """
         self._refusals.clear()
         self._late.clear()
+        self._records = records
         self._denied_writes.topics.clear()
         self._began = time.monotonic()
         try:
             self._call(Call.BEGIN, self._producer.begin_transaction)
-            for index, record in records:
-                self._produce(index, record)
+            self._produce(records)
             if self._refusals:
                 # Known before anything was sent: all of them at once, or each would cost a transaction of its own.
                 raise _MustAbort(f"{self._refusals[0].topic}: {self._refusals[0].detail}")
@@ -209,6 +212,9 @@ class TransactionalProducer:
         except (KafkaException, SystemError) as error:
             # Flush and poll raise a fatal error when they are the first to hear of it.
             raise ProducerGivenUp(f"the producer failed for good: {error}") from error
+        finally:
+            self._records = ()
+            self._places.clear()
 
     def _await_delivery(self) -> None:
         # The commit would wait too, but behind a refused record those of its partition wait until they time out.
@@ -252,35 +258,41 @@ class TransactionalProducer:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
             raise ProducerGivenUp(f"a call to Kafka does not return: {lost}") from lost
 
-    def _produce(self, index: int, record: Record) -> None:
-        headers = record.headers
-        while True:
-            try:
-                self._producer.produce(
-                    record.topic,
-                    record.value,
-                    record.key,
-                    # -1, which is what a record has that is for any, lets the partitioner choose.
-                    partition=record.partition,
-                    on_delivery=partial(self._delivered, index, record.topic),
-                    headers=headers if isinstance(headers, list) else list(headers),
-                )
-                return
-            except BufferError:
-                self._producer.poll(0.05)
-            except KafkaException as error:
-                self._delivered(index, record.topic, error.args[0], None)
-                if error.args[0].code() in _REFUSED_FOR_GOOD:
-                    return
-                raise _MustAbort(f"{record.topic}: {error.args[0]}") from error
-            except (TypeError, ValueError) as error:
-                # A record of a handler's that is none: its own outcome pays for it, not the worker.
-                self._refusals.append(Refusal(index, record.topic, "INVALID_RECORD", str(error)))
-                return
+    def _produce(self, records: Sequence[tuple[int, Record]]) -> None:
+        produce, reported = self._producer.produce, self._reported
+        for index, record in records:
+            headers: Any = record.headers
+            if headers.__class__ is not list:
+                headers = list(headers)
+            while True:
+                try:
+                    # By place, and with one callback for all: half of what it costs by name and with one for each.
+                    # A partition of -1, which a record has that is for any, lets the partitioner choose.
+                    produce(record.topic, record.value, record.key, record.partition, reported, None, 0, headers)
+                except BufferError:
+                    self._producer.poll(0.05)
+                    continue
+                except KafkaException as error:
+                    self._failed(index, record.topic, error.args[0])
+                    if error.args[0].code() not in _REFUSED_FOR_GOOD:
+                        raise _MustAbort(f"{record.topic}: {error.args[0]}") from error
+                except (TypeError, ValueError) as error:
+                    # A record of a handler's that is none: its own outcome pays for it, not the worker.
+                    self._refusals.append(Refusal(index, record.topic, "INVALID_RECORD", str(error)))
+                break
 
-    def _delivered(self, index: int, topic: str, error: KafkaError | None, _message: Message | None) -> None:
-        if error is None:
+    def _reported(self, error: KafkaError | None, message: Message) -> None:
+        """Hear of a record that was not written, and find out whose it is: by what is in it, since so few are."""
+        if error is None or (error.code() not in _REFUSED_FOR_GOOD and error.code() != KafkaError._MSG_TIMED_OUT):
             return
+        if not self._places:
+            for index, record in self._records:
+                self._places.setdefault((record.topic, record.key, record.value), []).append(index)
+        topic = message.topic() or ""
+        for index in self._places.get((topic, message.key(), message.value()), ()):
+            self._failed(index, topic, error)
+
+    def _failed(self, index: int, topic: str, error: KafkaError) -> None:
         if error.code() in _REFUSED_FOR_GOOD:
             self._refusals.append(Refusal(index, topic, error.name(), self._detail(topic, error)))
         elif error.code() == KafkaError._MSG_TIMED_OUT:
@@ -301,7 +313,7 @@ class TransactionalProducer:
     def _refuse(self, topics: Set[str], code: int, records: Sequence[tuple[int, Record]]) -> None:
         for topic in topics - {refusal.topic for refusal in self._refusals}:
             for index in {index for index, record in records if record.topic == topic}:
-                self._delivered(index, topic, KafkaError(code), None)
+                self._failed(index, topic, KafkaError(code))
 
     def _replace(self) -> None:
         """Go on with a new producer of the same id: its initialisation ends whatever the old one left."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
+from kafka_client_fakes import FakeMessage
 from worker_parts import P5, lease_of
 
 from fairlane.consumer import transaction
@@ -35,7 +36,7 @@ class FakeProducer:
         self.calls: list[str] = []
         self.fails: dict[str, list[BaseException]] = {}
         self.refuses: dict[str, int] = {}
-        self.produced: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        self.produced: list[tuple[Any, ...]] = []
         self.offsets: list[Any] = []
         self.waits_behind = False
         self._reports: list[Callable[[], None]] = []
@@ -57,11 +58,14 @@ class FakeProducer:
     def begin_transaction(self) -> None:
         self._call("begin")
 
-    def produce(self, topic: str, value: Any, key: Any, *, on_delivery: Any, **more: Any) -> None:
+    def produce(
+        self, topic: str, value: Any, key: Any, partition: int, callback: Any, _: None, timestamp: int, headers: Any
+    ) -> None:
         self._call("produce")
-        self.produced.append(((topic, value, key), more))
+        self.produced.append((topic, value, key, partition, headers))
         if topic in self.refuses:
-            self._reports.append(lambda: on_delivery(KafkaError(self.refuses[topic]), None))
+            told = FakeMessage(0, value, topic=topic, key=key)
+            self._reports.append(lambda: callback(KafkaError(self.refuses[topic]), told))
 
     def poll(self, _timeout: float) -> None:
         self._call("poll")
@@ -112,8 +116,8 @@ def test_records_and_offsets_are_written_together() -> None:
     assert inner.calls == ["begin", "produce", "produce", "offsets", "commit"]
     assert inner.offsets == [([("shop.p5", 0, 8, "map")], "metadata")]
     assert inner.produced == [
-        (("shop.status", b"1", b"a"), {"headers": [], "partition": -1}),
-        (("shop.replies", b"2", b"b"), {"headers": [("h", b"v")], "partition": 3}),
+        ("shop.status", b"1", b"a", -1, []),
+        ("shop.replies", b"2", b"b", 3, [("h", b"v")]),
     ]
 
 
@@ -273,6 +277,24 @@ def test_what_waits_behind_a_refused_record_is_not_waited_for() -> None:
     assert [refusal.topic for refusal in aborted.value.refusals] == ["shop.replies"]
     assert "commit" not in inner.calls
     assert inner.calls[-1] == "abort"
+
+
+def test_which_outcome_a_refused_record_is_of_is_found_by_what_is_in_it() -> None:
+    producer, inner = make()
+    inner.refuses["orders"] = KafkaError.MSG_SIZE_TOO_LARGE
+    records = [
+        (0, Record("shop.status", b"k", b"same", ())),
+        (1, Record("orders", b"k", b"same", ())),
+        (2, Record("shop.status", b"k", b"same", ())),
+        (3, Record("orders", b"other", b"same", ())),
+        (4, Record("shop.status", b"other", b"same", ())),
+    ]
+    with pytest.raises(Aborted) as aborted:
+        producer.run(records, (), LEASE)
+    assert [(each.outcome, each.topic) for each in aborted.value.refusals] == [(1, "orders"), (3, "orders")]
+    inner.refuses.clear()
+    producer.run(records, (), LEASE)
+    assert producer._records == (), "what is settled is not held until the next settlement"
 
 
 @pytest.mark.parametrize("code", [KafkaError._UNKNOWN_TOPIC, KafkaError.MSG_SIZE_TOO_LARGE, KafkaError._INVALID_ARG])

@@ -66,10 +66,10 @@ class MemoryProducer:
         value: bytes | str | None = None,
         key: bytes | str | None = None,
         partition: int = -1,
+        callback: OnDelivery | None = None,
         on_delivery: OnDelivery | None = None,
         timestamp: int = 0,
         headers: Mapping[str, Any] | Sequence[tuple[str, Any]] | None = None,
-        callback: OnDelivery | None = None,
     ) -> None:
         """Write a record; its report comes from `poll` or `flush`.
 
