@@ -108,9 +108,7 @@ def test_tasks_are_there_wherever_they_are(written: WrittenQueue, tmp_path: Path
     }  # fmt: skip
     assert found.states == {"completed": 1, "failed": 2, "pending": 1, "retrying": 1}
     assert (found.tasks, found.letters, found.audit, found.workers, found.errors) == (5, 2, 1, 1, 2)
-    words = (
-        "SELECT task_id FROM errors WHERE seq IN (SELECT rowid FROM error_words WHERE error_words MATCH '\"custom\"*')"
-    )
+    words = "SELECT id FROM tasks WHERE seq IN (SELECT rowid FROM error_words WHERE error_words MATCH '\"custom\"*')"
     assert {task_id for (task_id,) in rows(path, words)} == {"dead", "forgotten"}
     assert rows(path, "SELECT sum(n) FROM minutes WHERE state = 'completed'") == [(1,)]
 

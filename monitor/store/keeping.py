@@ -141,8 +141,8 @@ class Keeper:
         database.execute("BEGIN IMMEDIATE")
         try:
             database.executemany("DELETE FROM tasks WHERE seq = ?", [(seq,) for seq, _ in old])
-            for table in ("attempts", "errors"):
-                database.execute(f"DELETE FROM {table} WHERE task_id IN (SELECT value FROM json_each(?))", (ids,))  # noqa: S608 - of the two names above
+            database.executemany("DELETE FROM errors WHERE seq = ?", [(seq,) for seq, _ in old])
+            database.execute("DELETE FROM attempts WHERE task_id IN (SELECT value FROM json_each(?))", (ids,))
             # What ended in a minute is remembered when its tasks are not, as long as tasks are by time.
             database.execute("DELETE FROM minutes WHERE minute_ms < ?", (since_ms,))
             tally.write(database)

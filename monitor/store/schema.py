@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 APPLICATION_ID: Final = 0x6661_6972
 """`fair`, in the header of the file: whatever has another one is not ours, and is never overwritten."""
@@ -42,9 +42,12 @@ TABLES: Final = (
     """CREATE TABLE attempts(
         task_id TEXT NOT NULL, told_offset INTEGER NOT NULL, told BLOB NOT NULL,
         PRIMARY KEY(task_id, told_offset)) WITHOUT ROWID""",
-    # The last error of each task that has one, and the words in it.
+    # The last error of each task that has one, by the seq of the task and in the order of tasks, and the words in it.
     """CREATE TABLE errors(
-        seq INTEGER PRIMARY KEY, task_id TEXT NOT NULL UNIQUE, type TEXT NOT NULL, message TEXT NOT NULL)""",
+        seq INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, type TEXT NOT NULL, message TEXT NOT NULL)""",
+    "CREATE INDEX errors_by_time ON errors(at_ms)",
+    """CREATE TRIGGER tasks_moved AFTER UPDATE OF at_ms ON tasks WHEN new.at_ms <> old.at_ms BEGIN
+        UPDATE errors SET at_ms = new.at_ms WHERE seq = new.seq; END""",
     "CREATE VIRTUAL TABLE error_words USING fts5(type, message, content='errors', content_rowid='seq', detail='none')",
     """CREATE TRIGGER errors_added AFTER INSERT ON errors BEGIN
         INSERT INTO error_words(rowid, type, message) VALUES (new.seq, new.type, new.message); END""",

@@ -129,7 +129,7 @@ def _write_tasks(database: sqlite3.Connection, rows: Iterable[TaskRow]) -> int:
     tally = Tally()
     updated: list[tuple[object, ...]] = []
     errors: list[tuple[str, str, str]] = []
-    mended: list[tuple[str]] = []
+    mended: list[tuple[int]] = []
     known = database.execute(
         "SELECT id, seq, told, waiting FROM tasks WHERE id IN (SELECT value FROM json_each(?))",
         (msgspec.json.encode(list(fresh)).decode(),),
@@ -146,19 +146,21 @@ def _write_tasks(database: sqlite3.Connection, rows: Iterable[TaskRow]) -> int:
         if after.told != before.told:
             tally.end(before.told, -1)
             tally.end(after.told)
-            _note_error(after, before, errors, mended)
+            _note_error(after, before, errors)
+            if before.error not in (None, after.error):
+                mended.append((seq,))
         updated.append((*_columns(after, now), seq))
     inserted = []
     for row in fresh.values():
         now = row.summary
         tally.add(now)
         tally.end(row.told)
-        _note_error(row, None, errors, mended)
+        _note_error(row, None, errors)
         inserted.append((row.id, *_columns(row, now)))
     database.executemany(_UPDATE, updated)
     database.executemany(_INSERT, inserted)
-    database.executemany("DELETE FROM errors WHERE task_id = ?", mended)
-    database.executemany("INSERT INTO errors(task_id, type, message) VALUES (?, ?, ?)", errors)
+    database.executemany("DELETE FROM errors WHERE seq = ?", mended)
+    database.executemany("INSERT INTO errors SELECT seq, at_ms, ?, ? FROM tasks WHERE id = ?", errors)
     tally.write(database)
     return len(updated) + len(inserted)
 
@@ -169,16 +171,10 @@ def _columns(row: TaskRow, now: Summary) -> tuple[object, ...]:
     return (now.state, now.type, now.lane, now.key or None, now.at_ms, told, waiting)
 
 
-def _note_error(
-    after: TaskRow, before: TaskRow | None, errors: list[tuple[str, str, str]], mended: list[tuple[str]]
-) -> None:
-    was, now = before.error if before else None, after.error
-    if was == now:
-        return
-    if was is not None:
-        mended.append((after.id,))
-    if now is not None:
-        errors.append((after.id, now.type, now.message))
+def _note_error(after: TaskRow, before: TaskRow | None, errors: list[tuple[str, str, str]]) -> None:
+    now = after.error
+    if now is not None and now != (before.error if before else None):
+        errors.append((now.type, now.message, after.id))
 
 
 def _write_attempts(database: sqlite3.Connection, batch: Batch) -> None:
