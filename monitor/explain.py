@@ -6,19 +6,26 @@ built on rates that were just measured, and says so.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Literal
 
 import msgspec
 
 from fairlane.monitor.pause_view import pause_line
+from fairlane.monitor.show import age, moment, visible
 from fairlane.monitor.stats import Stats, TopicStats
 from fairlane.monitor.task_view import Place, TaskView
+from fairlane.topics.control import QUEUE, ControlRecord
 
-Held = Literal["ended", "running", "due", "paused", "no_workers", "limit", "backlog", "busy", "nothing", "moving"]
-"""What holds a task: it ended, it runs, it is not due, its lane is paused, nobody works, its type runs as often as it
-may, others are before it, all slots are taken, nothing (it starts at once), or it is on its way between two places."""
+Held = Literal[
+    "ended", "running", "cancelled", "due", "paused", "no_workers", "limit", "backlog", "busy", "nothing", "moving"
+]
+"""What holds a task: it ended, it runs, it was cancelled and has not ended yet, it is not due, its lane is paused,
+nobody works, its type runs as often as it may, others are before it, all slots are taken, nothing (it starts at once),
+or it is on its way between two places."""
 
 _SECOND_MS: Final = 1_000
+_NEVER_MS: Final = 1 << 63
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,16 +52,26 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     advice: str = ""
 
 
-def explain(task: TaskView, stats: Stats | None, now_ms: int) -> Explanation:
+def explain(
+    task: TaskView,
+    stats: Stats | None,
+    now_ms: int,
+    cancel: ControlRecord | None = None,
+    when: Callable[[int], str] = moment,
+) -> Explanation:
     """Say what holds a task.
 
     Args:
         task: what is known of it.
         stats: its queue at the same moment; None where it is not needed, since the task ended.
         now_ms: Unix ms.
+        cancel: the one in force that binds it, if one does.
+        when: writes a time, Unix ms.
     """
     if task.state in ("completed", "failed", "cancelled", "expired"):
         return _ended(task)
+    if cancel is not None:
+        return _cancelled(task, stats, cancel, now_ms, when)
     if task.state == "running":
         return _running(task, stats, now_ms)
     if task.place is None or stats is None:
@@ -62,13 +79,15 @@ def explain(task: TaskView, stats: Stats | None, now_ms: int) -> Explanation:
             task=task, held_by="moving", why="no lane or tier has its record now: it is on its way",
             advice="Ask again in a moment",
         )  # fmt: skip
-    return _waiting(task, task.place, stats, now_ms)
+    return _waiting(task, task.place, stats, now_ms, when)
 
 
 def _ended(task: TaskView) -> Explanation:
     took = f" after {task.attempt} attempts" if task.attempt > 1 else ""
     why = f"it {'is ' if task.state in ('cancelled', 'expired') else ''}{task.state}{took}"
     advice = ""
+    if task.state == "cancelled" and task.reason:
+        why += f" {task.reason}"
     if task.state in ("failed", "expired"):
         error = f": {task.error.type}: {task.error.message}" if task.error else ""
         why += f", {task.reason or 'for no reason that is known'}{error}"
@@ -76,6 +95,23 @@ def _ended(task: TaskView) -> Explanation:
             letter = f"{task.place.partition}/{task.place.offset}"
             advice = f"`fairlane dlq replay {letter} --queue {task.queue}` runs it again"
     return Explanation(task=task, held_by="ended", why=why, before=0, advice=advice)
+
+
+def _cancelled(
+    task: TaskView, stats: Stats | None, cancel: ControlRecord, now_ms: int, when: Callable[[int], str]
+) -> Explanation:
+    reason = f": {visible(cancel.reason)}" if cancel.reason else ""
+    since = f"{when(cancel.at_ms)} ({age(max(0, now_ms - cancel.at_ms))})"
+    who = f"it was cancelled by {visible(cancel.who) or 'somebody'} at {since}{reason}"
+    if task.state == "running":
+        return Explanation(task=task, held_by="cancelled", why=f"{who}; it runs on {task.worker}, and is cut off")
+    ends = "when a worker would start it"
+    paused = [pause_line(each, stats.queue, now_ms, when) for each in _pauses(task, stats)] if stats else []
+    if paused:
+        ends += f", and {paused[0]}"
+    elif stats is not None and not stats.worker_count:
+        ends += f", and no worker of queue {stats.queue!r} is alive"
+    return Explanation(task=task, held_by="cancelled", why=f"{who}; it does not run, and ends as cancelled {ends}")
 
 
 def _running(task: TaskView, stats: Stats | None, now_ms: int) -> Explanation:
@@ -86,7 +122,14 @@ def _running(task: TaskView, stats: Stats | None, now_ms: int) -> Explanation:
     return Explanation(task=task, held_by="running", why=why, before=0, starts_ms=task.started_ms)
 
 
-def _waiting(task: TaskView, place: Place, stats: Stats, now_ms: int) -> Explanation:
+def _pauses(task: TaskView, stats: Stats) -> list[ControlRecord]:
+    """Those that hold it when it is due: the one that ends last comes first."""
+    found = [each for each in stats.paused if each.scope == QUEUE or each.lane == task.lane]
+    held = [each for each in found if not each.until_ms or each.until_ms > task.due_ms]
+    return sorted(held, key=lambda each: each.until_ms or _NEVER_MS, reverse=True)
+
+
+def _waiting(task: TaskView, place: Place, stats: Stats, now_ms: int, when: Callable[[int], str]) -> Explanation:
     lane = next((lane for lane in stats.lanes if lane.topic == task.lane), None)
     per_s = _drain_per_s(stats, lane)
     # In its lane others are before it; from a tier it joins the lane's end when it is due.
@@ -94,25 +137,23 @@ def _waiting(task: TaskView, place: Place, stats: Stats, now_ms: int) -> Explana
     before = min(place.before * max(1, lane.partitions), max(waiting - 1, 0)) if lane else place.before
     if place.kind == "tier":
         before = max(waiting, -1)
-    paused = next((each for each in stats.paused if each.lane in ("", task.lane)), None)
-    if paused is not None:
-        lane_option = f" --lane {paused.lane}" if paused.lane else ""
-        return Explanation(
-            task=task, held_by="paused", why=pause_line(paused, stats.queue, now_ms), before=before,
-            advice=f"`fairlane resume --queue {stats.queue}{lane_option}` lets it go on",
-        )  # fmt: skip
-    if not stats.worker_count:
-        newer = f"; {stats.newer_workers} of a newer fairlane are not counted" if stats.newer_workers else ""
-        return Explanation(
-            task=task, held_by="no_workers", why=f"no worker of queue {stats.queue!r} is alive{newer}", before=before,
-            advice="Start one: `fairlane worker MODULE:APP`",
-        )  # fmt: skip
+    newer = f"; {stats.newer_workers} of a newer fairlane are not counted" if stats.newer_workers else ""
+    nobody = "" if stats.worker_count else f"no worker of queue {stats.queue!r} is alive{newer}"
     due_in_ms = max(0, task.due_ms - now_ms)
     queued_ms = int(before / per_s * _SECOND_MS) if per_s and before >= 0 else None
     if before <= 0 and stats.running_tasks < stats.slots:
         queued_ms = 0
-    starts_ms = now_ms + max(due_in_ms, queued_ms) if queued_ms is not None else 0
-    held_by, why, advice = _held(task, lane, stats, before, per_s, due_in_ms)
+    starts_ms = now_ms + max(due_in_ms, queued_ms) if queued_ms is not None and not nobody else 0
+    held_by: Held
+    if pauses := _pauses(task, stats):
+        held_by, why, advice = _paused(pauses, stats, now_ms, when)
+        why += f"; and {nobody}" if nobody else ""
+        ends_ms = pauses[0].until_ms
+        starts_ms = max(starts_ms, ends_ms + (queued_ms or 0)) if starts_ms and ends_ms else 0
+    elif nobody:
+        held_by, why, advice = "no_workers", nobody, "Start one: `fairlane worker MODULE:APP`"
+    else:
+        held_by, why, advice = _held(task, lane, stats, before, per_s, due_in_ms)
     late = bool(task.expires_ms and (starts_ms or now_ms) >= task.expires_ms)
     if late:
         why += "; it will have expired by then"
@@ -120,6 +161,16 @@ def _waiting(task: TaskView, place: Place, stats: Stats, now_ms: int) -> Explana
         task=task, held_by=held_by, why=why, before=before, drain_per_s=round(per_s, 3), starts_ms=starts_ms, late=late,
         advice=advice,
     )  # fmt: skip
+
+
+def _paused(
+    pauses: list[ControlRecord], stats: Stats, now_ms: int, when: Callable[[int], str]
+) -> tuple[Held, str, str]:
+    why = "; ".join(pause_line(each, stats.queue, now_ms, when) for each in pauses)
+    commands = [
+        f"`fairlane resume --queue {stats.queue}{f' --lane {each.lane}' if each.lane else ''}`" for each in pauses
+    ]
+    return "paused", why, f"{' and '.join(commands)} {'let' if len(commands) > 1 else 'lets'} it go on"
 
 
 def _held(

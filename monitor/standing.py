@@ -10,9 +10,11 @@ from collections.abc import Iterable
 
 from confluent_kafka import Message
 
+from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.scan import BEGINNING, Scanner
+from fairlane.monitor.task_view import TaskView
 from fairlane.topics.connection import Connection
-from fairlane.topics.control import CANCEL, PAUSE, ControlRecord, decode_control
+from fairlane.topics.control import CANCEL, PAUSE, TASK, ControlRecord, decode_control
 from fairlane.topics.errors import RightMissing
 from fairlane.topics.names import QueueNames
 
@@ -68,6 +70,34 @@ def in_force(
         for message in scanner.read({(names.control, 0): BEGINNING}):
             controls.note(message)
     return controls.in_force(now_ms)
+
+
+def cancel_of(
+    connection: Connection, names: QueueNames, task: TaskView, now_ms: int, *, timeout_s: float = 10
+) -> ControlRecord | None:
+    """The cancel in force that binds a task; None where there is none, or it cannot be read.
+
+    Args:
+        connection: to the cluster.
+        names: of the queue.
+        task: what is known of it: a task that was enqueued, or put back, after the cancel is another one.
+        now_ms: Unix ms.
+        timeout_s: how long it may take, seconds.
+
+    Raises:
+        ReadIncomplete: there was more to read than the time allowed.
+        KafkaUnreachable: no broker answered.
+    """
+    if names.control not in Offsets(connection, timeout_s=timeout_s).partitions():
+        return None
+    try:
+        found = in_force(connection, names, now_ms, timeout_s=timeout_s)
+    except RightMissing:
+        return None
+    cancel = next((each for each in found if each.kind == CANCEL and each.scope == TASK + task.id), None)
+    if cancel is None or task.enqueued_ms > cancel.before_ms or task.replayed_ms > cancel.at_ms:
+        return None
+    return cancel
 
 
 class Standing:

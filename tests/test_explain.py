@@ -15,6 +15,7 @@ from fairlane.cli.main import app
 from fairlane.monitor.explain import explain
 from fairlane.monitor.stats import Rates, RunningStats, Stats, TopicStats, TypeStats
 from fairlane.monitor.task_view import Place, TaskView
+from fairlane.topics.control import ControlRecord
 from fairlane.topics.events import Counters, ErrorInfo, Heartbeat, RunningTask
 
 NOW_MS = 1_764_000_000_000
@@ -86,6 +87,51 @@ def test_busy_slots_hold_what_is_next() -> None:
     assert explain(task(), stats(running_tasks=7), NOW_MS).starts_ms == NOW_MS
 
 
+def pause(lane: str = "", until_ms: int = 0, **fields: Any) -> ControlRecord:
+    scope = f"lane:{lane}" if lane else "queue"
+    return ControlRecord(kind="pause", scope=scope, who="ada", at_ms=NOW_MS - 60_000, until_ms=until_ms, **fields)
+
+
+def test_a_pause_holds_it_until_the_last_of_them_ends() -> None:
+    rates, lane, queue = Rates(completed_per_s=10), pause("shop.p3", NOW_MS + 60_000), pause("", NOW_MS + 90_000)
+    said = explain(task(before=5), stats(p3=20, rates=rates, paused=(lane,)), NOW_MS)
+    assert (said.held_by, said.before, said.drain_per_s) == ("paused", 19, 10)
+    assert said.starts_ms == NOW_MS + 60_000 + 1_900
+    assert said.why.startswith("shop.p3 is paused by ada since ")
+    both = explain(task(before=5), stats(p3=20, rates=rates, paused=(lane, queue)), NOW_MS)
+    assert both.starts_ms == NOW_MS + 90_000 + 1_900
+    assert both.advice == (
+        "`fairlane resume --queue shop` and `fairlane resume --queue shop --lane shop.p3` let it go on"
+    )
+    endless = explain(task(), stats(paused=(lane, pause())), NOW_MS)
+    assert (endless.held_by, endless.starts_ms) == ("paused", 0)
+    assert explain(task(), stats(paused=(pause("shop.p5"),)), NOW_MS).held_by == "nothing"
+    alone = explain(task(), stats(paused=(queue,), worker_count=0), NOW_MS)
+    assert (alone.held_by, alone.starts_ms, "and no worker of queue 'shop' is alive" in alone.why) == (
+        "paused",
+        0,
+        True,
+    )
+
+
+def test_a_pause_that_is_over_before_it_is_due_does_not_hold_it() -> None:
+    late = task("retrying", kind="tier", due_ms=NOW_MS + 60_000, attempt=2)
+    said = explain(late, stats(paused=(pause("shop.p3", NOW_MS + 30_000),)), NOW_MS)
+    assert (said.held_by, said.starts_ms) == ("due", NOW_MS + 60_000)
+
+
+def test_a_cancelled_task_says_by_whom_and_when_it_ends() -> None:
+    cancel = ControlRecord(kind="cancel", scope="task:a", who="ada", at_ms=NOW_MS - 5_000, reason="sent by hand")
+    at = "it was cancelled by ada at T (5s): sent by hand; "
+    runs = explain(task("running", worker="w1"), stats(), NOW_MS, cancel, lambda _: "T")
+    assert (runs.held_by, runs.why) == ("cancelled", f"{at}it runs on w1, and is cut off")
+    waits = explain(task(), stats(), NOW_MS, cancel, lambda _: "T")
+    assert waits.why == f"{at}it does not run, and ends as cancelled when a worker would start it"
+    paused = explain(task(), stats(paused=(pause("shop.p3"),)), NOW_MS, cancel, lambda _: "T")
+    assert paused.why.endswith("when a worker would start it, and shop.p3 is paused by ada since T (1m)")
+    assert "no worker of queue 'shop' is alive" in explain(task(), stats(worker_count=0), NOW_MS, cancel).why
+
+
 def test_what_expires_before_it_starts_is_said() -> None:
     said = explain(task(before=50, expires_ms=NOW_MS + 1_000), stats(p3=400, rates=Rates(completed_per_s=10)), NOW_MS)
     assert said.late
@@ -96,6 +142,7 @@ def test_what_expires_before_it_starts_is_said() -> None:
     ("view", "held_by", "why"),
     [
         (task("completed"), "ended", "it completed"),
+        (task("cancelled", reason="by ada: sent by hand"), "ended", "it is cancelled by ada: sent by hand"),
         (task("failed", kind="dlq", reason="fatal", error=ErrorInfo("E", "no")), "ended", "it failed, fatal: E: no"),
         (task("running", worker="w1", started_ms=NOW_MS - 2_000), "running", "w1 runs its attempt 1 for 2.0 s"),
         (task("retrying", place=None), "moving", "no lane or tier has its record"),
@@ -139,6 +186,18 @@ def test_the_command_finds_the_record_and_what_is_before_it(written: WrittenQueu
     said = CliRunner().invoke(app, ["explain", "--task-id", "a"], env=where).stdout
     assert said.startswith(f"Because: about 9 tasks of {place[0]} are before it, which end at 4.0/s.\nShould start: ")
     assert f"Record: lane {place[0]}/1/{place[2]}" in said
+
+
+@pytest.mark.kafka
+def test_a_cancel_in_force_is_explained_unless_the_task_is_a_later_one(written: WrittenQueue) -> None:
+    where = {"FAIRLANE_QUEUE_URL": f"kafka://{written.connection.bootstrap}/{written.names.queue}"}
+    written.enqueue(written.task("a"))
+    cli = CliRunner()
+    assert cli.invoke(app, ["cancel", "a", "b", "--reason", "sent by hand"], env=where).exit_code == 0
+    written.enqueue(written.task("b", enqueued_ms=now_ms() + 60_000))
+    found = [json.loads(cli.invoke(app, ["explain", each, "--json"], env=where).stdout) for each in ("a", "b")]
+    assert [each["held_by"] for each in found] == ["cancelled", "no_workers"]
+    assert "sent by hand; it does not run, and ends as cancelled when a worker would start it" in found[0]["why"]
 
 
 @pytest.mark.kafka

@@ -16,6 +16,7 @@ from fairlane.monitor.explain import explain as explained
 from fairlane.monitor.lookup import find_task
 from fairlane.monitor.show import json_text, moment, visible
 from fairlane.monitor.snapshot import Watcher
+from fairlane.monitor.standing import cancel_of
 from fairlane.topics.clock import now_ms
 from fairlane.topics.errors import UsageError
 from fairlane.topics.events import TERMINAL
@@ -38,16 +39,19 @@ def explain(
         raise UsageError("no task is named" if not task else "two tasks are named", "Say --task-id ID")
     target = queue_target(queue, queue_url, properties)
     found = find_task(target.connection, target.names, task or task_id, now_ms=now_ms(), timeout_s=timeout_s)
-    stats = None
+    stats = cancel = None
     if found.state not in TERMINAL:
+        cancel = cancel_of(target.connection, target.names, found, now_ms(), timeout_s=timeout_s)
         with Watcher(target.connection, target.names, timeout_s=timeout_s) as watcher:
             stats = watcher.collect(now_ms())
     now = now_ms()
-    said = explained(found, stats, now)
+    said = explained(found, stats, now, cancel)
     if as_json:
         typer.echo(json_text(msgspec.json.encode(said)))
         return
     typer.echo(f"Because: {visible(said.why)}.")
+    if said.before > 0 and said.held_by != "backlog":
+        typer.echo(f"Before it: about {said.before:,}")
     if said.starts_ms > now:
         typer.echo(f"Should start: {moment(said.starts_ms)} (in about {(said.starts_ms - now) / 1_000:,.0f} s)")
     if said.advice:

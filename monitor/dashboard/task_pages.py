@@ -16,13 +16,14 @@ from fairlane.monitor.api.parameters import Cursor, Text, Time
 from fairlane.monitor.api.queue_routes import Snapshot
 from fairlane.monitor.api.serving import Served, Viewer
 from fairlane.monitor.api.task_routes import TaskDetail
-from fairlane.monitor.dashboard.pages import page, pretty, said
+from fairlane.monitor.dashboard.pages import page, pretty, said, utc
 from fairlane.monitor.explain import explain
 from fairlane.monitor.lookup import find_task
+from fairlane.monitor.standing import cancel_of
 from fairlane.monitor.store.content import Content
 from fairlane.monitor.store.task_pages import TaskPage
 from fairlane.topics.clock import now_ms
-from fairlane.topics.events import State
+from fairlane.topics.events import TERMINAL, State
 
 router = APIRouter()
 
@@ -95,4 +96,8 @@ def where(request: Request, serving: Served, caller: Viewer, id: Text) -> Respon
     """Where it is now, what holds it, and when it should start."""
     at = now_ms()
     view = find_task(serving.connection, serving.names, id, now_ms=at, timeout_s=serving.timeout_s)
-    return page(request, "where.html", caller, told=explain(view, serving.look().stats, at), now_ms=at)
+    cancel = None
+    if view.state not in TERMINAL:
+        cancel = cancel_of(serving.connection, serving.names, view, at, timeout_s=serving.timeout_s)
+    told = explain(view, serving.look().stats, at, cancel, utc)
+    return page(request, "where.html", caller, told=told, now_ms=at)
