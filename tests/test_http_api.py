@@ -163,7 +163,11 @@ def body_of(served: ServedQueue, method: str, path: str) -> dict[str, Any] | Non
         return None
     named = asked["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
     fields = schema["components"]["schemas"][named]["properties"]
-    return {name: value for name, value in {"all": True, "count": 2, "ids": ["dead"]}.items() if name in fields}
+    return {
+        name: value
+        for name, value in {"all": True, "count": 2, "ids": ["dead"], "weights": {"p3": 2}}.items()
+        if name in fields
+    }
 
 
 def routes(of: Any, prefix: str = "") -> Iterator[tuple[str, RouteContext]]:
@@ -194,7 +198,7 @@ def test_nothing_is_told_or_done_without_a_token_and_nothing_is_done_by_a_viewer
     with served_queue(written, tmp_path) as served:
         before = everything(written)
         acts = [each for each in operations(served) if each[0] not in SAFE]
-        assert len(acts) >= 7
+        assert len(acts) >= 9
 
         def status(secret: str, method: str, path: str) -> int:
             url, body = filled(served, method, path), body_of(served, method, path)
@@ -336,12 +340,17 @@ def test_tasks_are_cancelled_and_lanes_paused_and_the_audit_says_by_whom(written
         assert get(operator, "/control", kind="cancel")["count"] == 2
         assert [each["scope"] for each in asked("resume")["records"]] == [f"lane:{lane}"]
         assert asked("resume", lane=lane) == {"count": 0, "records": []}
+        weighed = asked("weigh", weights={"p5": 4, lane: 8}, for_ms=600_000)["records"]
+        assert {each["scope"]: each["weight"] for each in weighed} == {f"lane:{names.lane(5)}": 4, f"lane:{lane}": 8}
+        assert asked("unweigh", lanes=["p5"])["count"] == 1
+        assert asked("unweigh")["count"] == 1
         served.refresh()
         audit = get(operator, "/audit")["records"]
         assert {each["who"] for each in audit} == {"ada"}
         assert [(each["action"], each["target"]) for each in reversed(audit)] == [
             ("cancel", "waits"), ("cancel", "nobody"), ("pause", lane), ("pause", "queue"),
             ("resume", "queue"), ("resume", lane),
+            ("weight", names.lane(5)), ("weight", lane), ("weight", names.lane(5)), ("weight", lane),
         ]  # fmt: skip
         history = get(operator, "/tasks/waits")["audit"]
         assert [(each["action"], each["details"]["reason"]) for each in history] == [("cancel", "sent by hand")]
@@ -364,6 +373,10 @@ def test_tasks_are_cancelled_and_lanes_paused_and_the_audit_says_by_whom(written
         ("pause", {"lanes": "p3"}, 422, "lanes"),  # misspelt, it would pause the whole queue
         ("pause", {"reason": "x" * 1_001}, 422, "reason"),
         ("resume", {"lane": "p3"}, 400, "is not paused"),
+        ("weigh", {"weights": {}}, 422, "weights"),
+        ("weigh", {"weights": {"p3": 0}}, 400, "cannot have weight 0"),
+        ("weigh", {"weights": {"p9": 1}}, 400, "no lane 'p9'"),
+        ("unweigh", {"lanes": ["p3"]}, 400, "nobody gave it another weight"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_and_changes_nothing(

@@ -1,4 +1,4 @@
-"""What operators ask of the workers: cancel tasks, pause and resume, and what is in force.
+"""What operators ask of the workers: cancel tasks, pause and resume, weigh lanes, and what is in force.
 
 Invariant: everything that acts needs an operator, goes through the one `Controller` that the commands and
 `app.control` use, by the name of the token, and is answered when Kafka has acknowledged it and its record of the audit.
@@ -30,7 +30,7 @@ _LONGEST_MS: Final = 10 * 365 * 86_400_000
 
 
 class InForce(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked of the workers now, the first of `count`: pauses, then cancels that wait for their tasks."""
+    """What is asked of the workers, the first of `count`: pauses first, cancels that wait for their tasks last."""
 
     count: int
     records: tuple[ControlRecord, ...]
@@ -56,17 +56,39 @@ class Cancel(Asking):
     ids: list[Annotated[str, Field(min_length=1, max_length=MAX_NAME)]] = Field(min_length=1, max_length=MOST_IDS)
 
 
+class Lasting(Asking):
+    """What an operator asks until it is taken back, or for a time."""
+
+    until_ms: int = Field(0, ge=0, lt=2**53, description="it ends by itself then")
+    for_ms: int = Field(0, ge=0, le=_LONGEST_MS, description="or after so long")
+
+    def ends_ms(self) -> int:
+        """When it ends by itself, Unix ms; 0 is not before it is taken back."""
+        if self.until_ms and self.for_ms:
+            raise HTTPException(400, "both until_ms and for_ms are given: give one of them")
+        return now_ms() + self.for_ms if self.for_ms else self.until_ms
+
+
 class Resume(Asking):
     """Let a lane, or the whole queue, go on."""
 
     lane: str = Field("", max_length=300, description="its topic, or its name in the queue (p3); nothing is the queue")
 
 
-class Pause(Resume):
+class Pause(Resume, Lasting):
     """Start nothing more of a lane, or of the whole queue, until it is resumed, or for a time; what runs goes on."""
 
-    until_ms: int = Field(0, ge=0, lt=2**53, description="it goes on by itself then")
-    for_ms: int = Field(0, ge=0, le=_LONGEST_MS, description="or after so long")
+
+class Weigh(Lasting):
+    """Give lanes other weights than workers are configured with."""
+
+    weights: dict[str, int] = Field(min_length=1, max_length=100, description="by lane: 1 to 10,000")
+
+
+class Unweigh(Asking):
+    """Give lanes the weights again that workers are configured with."""
+
+    lanes: list[str] = Field([], max_length=100, description="none are all that have another weight")
 
 
 @router.get("", responses=answers(InForce, 409))
@@ -90,9 +112,7 @@ def cancel(asked: Cancel, serving: Served, caller: Operator) -> Response:
 @router.post("/pause", responses=answers(ControlRecord, 400, 409))
 def pause(asked: Pause, serving: Served, caller: Operator) -> Response:
     """Pause a lane, or the queue."""
-    if asked.until_ms and asked.for_ms:
-        raise HTTPException(400, "both until_ms and for_ms are given: give one of them")
-    until_ms = now_ms() + asked.for_ms if asked.for_ms else asked.until_ms
+    until_ms = asked.ends_ms()
     return said(_controller(serving, caller).pause(asked.lane, until_ms=until_ms, reason=asked.reason))
 
 
@@ -101,6 +121,21 @@ def resume(asked: Resume, serving: Served, caller: Operator) -> Response:
     """Take a pause back; says which pauses are still in force: a lane's own outlives that of the queue."""
     left = _controller(serving, caller).resume(asked.lane, reason=asked.reason)
     return said(InForce(count=len(left), records=left))
+
+
+@router.post("/weigh", responses=answers(InForce, 400, 409))
+def weigh(asked: Weigh, serving: Served, caller: Operator) -> Response:
+    """Give lanes other weights; says those."""
+    until_ms = asked.ends_ms()
+    found = _controller(serving, caller).weigh(asked.weights, until_ms=until_ms, reason=asked.reason)
+    return said(InForce(count=len(found), records=found))
+
+
+@router.post("/unweigh", responses=answers(InForce, 400, 409))
+def unweigh(asked: Unweigh, serving: Served, caller: Operator) -> Response:
+    """Take weights back; says which."""
+    found = _controller(serving, caller).unweigh(asked.lanes, reason=asked.reason)
+    return said(InForce(count=len(found), records=found))
 
 
 def _controller(serving: Serving, caller: Caller) -> Controller:
