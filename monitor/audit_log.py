@@ -7,6 +7,7 @@ anything.
 from __future__ import annotations
 
 from collections import deque
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -28,7 +29,7 @@ class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
         who: only of this one.
         job: only of this job.
         since_ms: only since then, Unix ms.
-        letters: those of single letters of a job too, not only those of the job.
+        letters: also those of single letters of a job, and of its progress, not only those that say what it is.
     """
 
     action: str = ""
@@ -44,7 +45,7 @@ class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
             and (not self.who or record.who == self.who)
             and (not self.job or record.job == self.job)
             and record.at_ms >= self.since_ms
-            and (self.letters or not record.letter or not record.job)
+            and (self.letters or not record.job or (not record.letter and record.phase != "progress"))
         )
 
 
@@ -78,17 +79,37 @@ def read_audit(
     return tuple(found)
 
 
+class _HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+_Job = TypeVar("_Job", bound=_HasId)
+
+
 def replay_of(connection: Connection, names: QueueNames, job: str, *, timeout_s: float = 30) -> ReplayJob:
-    """The replay of that id, as it was started.
+    """The replay of dead letters of that id, as it was started.
 
     Raises:
         JobUnknown: the audit has no such replay.
         Others: as of `read_audit`.
     """
+    return started_job(connection, names, job, ReplayJob, timeout_s=timeout_s)
+
+
+def started_job(
+    connection: Connection, names: QueueNames, job: str, kind: type[_Job], *, timeout_s: float = 30
+) -> _Job:
+    """The job of that kind and id, as it was started.
+
+    Raises:
+        JobUnknown: the audit has no such job.
+        Others: as of `read_audit`.
+    """
     for record in read_audit(connection, names, AuditFilter(job=job), limit=1_000, timeout_s=timeout_s):
         if record.phase == "started":
             try:
-                found = msgspec.convert(record.details, ReplayJob)
+                found = msgspec.convert(record.details, kind)
             except msgspec.ValidationError:
                 continue
             if found.id == job:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Final
 
 import msgspec
@@ -28,7 +29,8 @@ from fairlane.topics.names import QueueNames
 
 _WINDOW: Final = 200
 _WINDOW_MAX: Final = 10_000
-_FORWARD_MAX: Final = 2_000
+_FORWARD_MAX: Final = 24_000
+"""So many records of all partitions together are read ahead, or a smallest window of each."""
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -182,24 +184,32 @@ def oldest_first(scanner: Scanner, starts: Mapping[Partition, int], ends: Mappin
         ends: end of each partition.
     """
     lines: dict[Partition, deque[Record]] = {each: deque() for each in ends}
+    heads: list[tuple[int, Partition]] = []
     lowers = dict(starts)
-    window = _WINDOW
+    empty = list(ends)
+    window, largest = _WINDOW, max(_WINDOW, _FORWARD_MAX // max(1, len(lines)))
     while True:
         # The first record that is unread of a partition may be the oldest of all: read on before choosing.
-        empty = [each for each, line in lines.items() if not line and lowers[each] < ends[each]]
-        if empty:
+        while empty := [each for each in empty if lowers[each] < ends[each]]:
             scanner.renew()
             uppers = {each: min(ends[each], lowers[each] + window) for each in empty}
             for message in scanner.read({each: lowers[each] for each in empty}, uppers):
                 record = record_of(message)
                 lines[record.topic, record.partition].append(record)
             lowers |= uppers
-            window = min(window * 2, _FORWARD_MAX)
-            continue
-        filled = [line for line in lines.values() if line]
-        if not filled:
+            window = min(window * 2, largest)
+            for each in empty:
+                if lines[each]:
+                    heappush(heads, (lines[each][0].timestamp_ms, each))
+            empty = [each for each in empty if not lines[each]]
+        if not heads:
             return
-        yield min(filled, key=lambda line: line[0].timestamp_ms).popleft()
+        _, each = heappop(heads)
+        yield lines[each].popleft()
+        if lines[each]:
+            heappush(heads, (lines[each][0].timestamp_ms, each))
+        else:
+            empty = [each]
 
 
 @dataclass

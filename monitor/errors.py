@@ -56,7 +56,7 @@ class MonitorRefused(FairlaneError):
 
 @dataclass(eq=False)
 class ReplayFailed(FairlaneError):
-    """Of `asked` dead letters `done` were put back before Kafka refused; `code` is Kafka's name of the error."""
+    """Of `asked` things, which are `what`, `done` were sent before Kafka refused; `code` is its name of the error."""
 
     done: int
     asked: int
@@ -64,13 +64,15 @@ class ReplayFailed(FairlaneError):
     detail: str = ""
     queue: str = ""
     job: str = ""
+    what: str = "letters"
+    command: str = "fairlane dlq replay"
 
     def __str__(self) -> str:
         # A commit that nobody answered may have succeeded: the audit knows, and whoever goes on asks it first.
         return (
-            f"{self.done} of {self.asked} letters were replayed, then Kafka refused: {self.code} ({self.detail}). "
+            f"{self.done} of {self.asked} {self.what} were replayed, then Kafka refused: {self.code} ({self.detail}). "
             "The others are not lost, and nothing is sent twice: go on with "
-            f"`fairlane dlq replay --resume {self.job} --queue {self.queue}`"
+            f"`{self.command} --resume {self.job} --queue {self.queue}`"
         )
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from fairlane.monitor import discovery
 from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.scan import BEGINNING, Partition, Scanner
+from fairlane.topics.clock import now_ms as clock_ms
 from fairlane.topics.events import HEARTBEAT_GONE_MS, Heartbeat, decode_heartbeat
-from fairlane.topics.names import QueueNames
+from fairlane.topics.names import Lane, QueueNames
 
 
 def newest_beats(
@@ -29,6 +31,15 @@ def newest_beats(
     partitions = [(names.workers, number) for number in range(topics.get(names.workers, 0))]
     recent = _read(scanner, offsets.since(partitions, now_ms - 2 * HEARTBEAT_GONE_MS))
     return recent or _read(scanner, dict.fromkeys(partitions, BEGINNING))
+
+
+def lanes_in_use(scanner: Scanner, offsets: Offsets, names: QueueNames, topics: Mapping[str, int]) -> tuple[Lane, ...]:
+    """The lanes that a queue has, and the foreign ones that its workers read.
+
+    Args: as of `newest_beats`.
+    """
+    beats = newest_beats(scanner, offsets, names, topics, clock_ms())
+    return discovery.lanes_of(names, topics, topics_read(beats))
 
 
 def _read(scanner: Scanner, starts: Mapping[Partition, int]) -> tuple[Heartbeat, ...]:

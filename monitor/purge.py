@@ -93,7 +93,7 @@ def purge_letters(
             )  # fmt: skip
 
         count = 0
-        try:
+        with transactions.failing(lambda code, advice: PurgeFailed(count, code, advice)):
             with closing(_chosen(scanner, job, dealt, starts, ends)) as chosen:
                 while batch := list(islice(chosen, _AT_ONCE)):
                     transactions.write((), [note(place, task_id) for place, task_id in batch])
@@ -102,9 +102,6 @@ def purge_letters(
                     on_progress(count)
             if count:
                 transactions.write((), [note(phase="ended", count=count)])
-        except KafkaException as error:
-            refused: KafkaError = error.args[0]
-            raise PurgeFailed(count, refused.name(), transactions.advice(refused)) from error
         transactions.await_visible()
         cuts, firsts = _cuts(scanner, offsets, names, marked, transactions.topics[names.dlq])
     refused_why = _delete(connection, {each: cut for each, cut in cuts.items() if cut > firsts[each]}, timeout_s)

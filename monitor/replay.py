@@ -7,28 +7,25 @@ behind them.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
-from itertools import islice
+from contextlib import AbstractContextManager, closing
 from typing import Final, TypedDict
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException
 from typing_extensions import Unpack
 
-from fairlane.monitor import discovery
 from fairlane.monitor.audit_log import AuditFilter, read_audit
+from fairlane.monitor.audit_transactions import Outgoing
 from fairlane.monitor.dlq import dealt_with, oldest_first, stretch
 from fairlane.monitor.edit import Edit
 from fairlane.monitor.errors import LettersUnfit, ReplayFailed
-from fairlane.monitor.heartbeats import newest_beats, topics_read
+from fairlane.monitor.heartbeats import lanes_in_use
 from fairlane.monitor.job_control import JobControl
+from fairlane.monitor.job_run import JobRun, Progress
 from fairlane.monitor.letter import Letter, letter_of
 from fairlane.monitor.letter_filter import LetterFilter
-from fairlane.monitor.letter_transactions import LetterTransactions, Outgoing
+from fairlane.monitor.letter_transactions import LetterTransactions
 from fairlane.monitor.offsets import Offsets
-from fairlane.monitor.pace import Pace
 from fairlane.monitor.replay_job import Plan, Planned, ReplayJob, Selection, Validate
 from fairlane.monitor.scan import Scanner
 from fairlane.topics import tracing, wire
@@ -51,22 +48,6 @@ class Replayed(msgspec.Struct, frozen=True):
     to: str
     partition: int
     offset: int
-
-
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a job is.
-
-    Attributes:
-        done: how many letters it has sent since it was started or resumed.
-        total: how many it will have sent at its end.
-        elapsed_s: since when, seconds.
-        newest: what the last batch sent.
-    """
-
-    done: int
-    total: int
-    elapsed_s: float
-    newest: tuple[Replayed, ...] = ()
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,7 +156,7 @@ def plan_replay(
         if names.dlq not in topics:
             raise QueueUnknown(names.queue, names.dlq, connection.bootstrap)
         dealt = dealt_with(scanner, names, topics, job.id)
-        found = lanes or _lanes(scanner, offsets, names, topics)
+        found = lanes or lanes_in_use(scanner, offsets, names, topics)
         selection = Selection(job, names, found, dealt, validate, shown)
         for _ in _chosen(scanner, offsets, names, selection, topics[names.dlq]):
             pass
@@ -218,24 +199,23 @@ def run_replay(
         AuditUnreadable: which letters were dealt with is not to be seen now.
         KafkaUnreachable: no broker answered.
     """
-    control = control or JobControl()
     offsets = Offsets(connection, timeout_s=timeout_s)
     transactions = LetterTransactions(connection, names, timeout_s)
     topics = transactions.topics
     with Scanner(connection, timeout_s=timeout_s, group=names.group) as scanner:
         # Only from here on nobody else can be in the middle of a replay: what the audit says now stays true.
         dealt = transactions.dealt(scanner, job.id)
-        found = lanes or _lanes(scanner, offsets, names, topics)
+        found = lanes or lanes_in_use(scanner, offsets, names, topics)
         dry = Selection(job, names, found, dealt, validate, 0)
         for _ in _chosen(scanner, offsets, names, dry, topics[names.dlq]):
             pass
         plan = dry.plan()
         if plan.unfit and not job.skip_unfit:
             raise LettersUnfit(plan.unfit, plan.problems[:3])
-        runner = _Runner(names, transactions, job, plan, who, via, control, on_progress)
+        runner = _Runner(names, transactions, job, plan, who, via, JobRun(plan.count, per_s, control, on_progress))
         selection = Selection(job, names, found, dealt, validate, 0)
         with closing(_chosen(scanner, offsets, names, selection, topics[names.dlq])) as chosen:
-            return runner.run(chosen, Pace(per_s))
+            return runner.over(chosen)
 
 
 class _Runner:
@@ -249,8 +229,7 @@ class _Runner:
         plan: Plan,
         who: str,
         via: str,
-        control: JobControl,
-        on_progress: Callable[[Progress], None],
+        run: JobRun,
     ) -> None:
         self._names = names
         self._transactions = transactions
@@ -258,42 +237,24 @@ class _Runner:
         self._plan = plan
         self._who = who
         self._via = via
-        self._control = control
-        self._on_progress = on_progress
-        self._done = 0
-        self._first: list[Replayed] = []
+        self._run = run
 
-    def run(self, chosen: Iterator[Planned], pace: Pace) -> Report:
-        started_s = time.monotonic()
-
-        def tell(newest: Sequence[Replayed] = ()) -> None:
-            elapsed_s = time.monotonic() - started_s
-            self._on_progress(
-                Progress(done=self._done, total=self._plan.count, elapsed_s=elapsed_s, newest=tuple(newest))
-            )
-
-        if self._plan.count:
+    def over(self, chosen: Iterator[Planned]) -> Report:
+        plan, run = self._plan, self._run
+        first: list[Replayed] = []
+        if plan.count:
             with self._telling():
-                self._transactions.write((), [self._note("started", self._plan.count)])
-        tell()
-        ended = True
-        while batch := list(islice(chosen, pace.batch)):
-            if not self._control.go_on_after(pace.wait_s(time.monotonic())):
-                ended = False
-                break
-            pace.went(len(batch), time.monotonic())
+                self._transactions.write((), [self._note("started", plan.count)])
+        for batch in run.batches(chosen):
             sent = self._send(batch)
-            self._first += sent[: _NOTED - len(self._first)]
-            self._done += len(sent)
-            tell(sent)
-        if self._plan.count:
+            first += sent[: _NOTED - len(first)]
+        if plan.count:
             with self._telling():
-                self._transactions.write((), [self._note("ended" if ended else "stopped", self._done)])
+                self._transactions.write((), [self._note("ended" if run.ended else "stopped", run.done)])
         self._transactions.await_visible()
-        plan = self._plan
         return Report(
-            job=self._job.id, ended=ended, count=self._done, dealt=plan.dealt, looping=plan.looping, unfit=plan.unfit,
-            elapsed_s=time.monotonic() - started_s, done=tuple(self._first),
+            job=self._job.id, ended=run.ended, count=run.done, dealt=plan.dealt, looping=plan.looping,
+            unfit=plan.unfit, elapsed_s=run.elapsed_s, done=tuple(first),
         )  # fmt: skip
 
     def _send(self, batch: Sequence[Planned]) -> list[Replayed]:
@@ -314,16 +275,12 @@ class _Runner:
             for planned, place in zip(batch, places, strict=True)
         ]
 
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
-        try:
-            yield
-        except KafkaException as error:
-            refused: KafkaError = error.args[0]
-            detail = self._transactions.advice(refused)
-            raise ReplayFailed(
-                self._done, self._plan.count, refused.name(), detail, self._names.queue, self._job.id
-            ) from error
+    def _telling(self) -> AbstractContextManager[None]:
+        return self._transactions.failing(
+            lambda code, advice: ReplayFailed(
+                self._run.done, self._plan.count, code, advice, self._names.queue, self._job.id
+            )
+        )
 
     def _audit(self, planned: Planned) -> AuditRecord:
         letter = planned.letter
@@ -360,11 +317,6 @@ def _chosen(
 def _outgoing(planned: Planned) -> Outgoing:
     record = planned.letter.record
     return Outgoing(planned.to, planned.value, record.key, wire.replay(record.headers))
-
-
-def _lanes(scanner: Scanner, offsets: Offsets, names: QueueNames, topics: dict[str, int]) -> tuple[Lane, ...]:
-    beats = newest_beats(scanner, offsets, names, topics, now_ms())
-    return discovery.lanes_of(names, topics, topics_read(beats))
 
 
 def _as_sent(letter: Letter) -> Task:

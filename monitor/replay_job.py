@@ -7,7 +7,6 @@ where it was, and no letter is sent twice by one job.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import msgspec
 
 from fairlane.monitor.dlq import Dealt
 from fairlane.monitor.edit import Edit, Unfit, edited, with_payload
+from fairlane.monitor.job_id import job_id
 from fairlane.monitor.letter import Letter
 from fairlane.monitor.letter_filter import LetterFilter
 from fairlane.topics import wire
@@ -64,10 +64,7 @@ class ReplayJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def id(self) -> str:
         """12 hexadecimal digits that follow from all of it."""
-        return hashlib.blake2s(_encoder.encode(self), digest_size=6).hexdigest()
-
-
-_encoder: Final = msgspec.json.Encoder(order="sorted")
+        return job_id(self)
 
 
 class Planned(msgspec.Struct, frozen=True):

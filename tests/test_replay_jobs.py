@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
+from live_queue import wait_until
 from written_queue import WrittenQueue, now_ms
 
 from fairlane.monitor.aftermath import aftermath
@@ -19,9 +20,10 @@ from fairlane.monitor.dlq import group_letters, list_letters
 from fairlane.monitor.edit import Edit
 from fairlane.monitor.errors import AuditUnreadable, JobUnknown, LettersUnfit
 from fairlane.monitor.job_control import JobControl
+from fairlane.monitor.job_run import Progress
 from fairlane.monitor.letter_filter import LetterFilter
 from fairlane.monitor.purge import purge_letters
-from fairlane.monitor.replay import Progress, Report, new_job, plan_replay, run_replay
+from fairlane.monitor.replay import Report, new_job, plan_replay, run_replay
 from fairlane.monitor.replay_job import ReplayJob
 from fairlane.topics import wire
 from fairlane.topics.errors import QueueUnknown
@@ -123,6 +125,8 @@ def test_a_paused_job_sends_nothing_until_it_goes_on(written: WrittenQueue) -> N
     seen: list[int] = []
 
     def look() -> None:
+        # A commit answers before what it wrote can be read.
+        wait_until(lambda: sum(sent(written).values()) >= 10, "what was sent is there")
         seen.append(sum(sent(written).values()))
         if len(seen) == 3:
             control.resume()

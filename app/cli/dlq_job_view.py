@@ -1,12 +1,10 @@
 """How `fairlane dlq replay` and `purge` show what they would do, are doing, and did.
 
-Invariant: it only shows; text from letters goes through `visible` or `payload_text` first. Progress goes to stderr.
+Invariant: it only shows; text from letters goes through `visible` or `payload_text` first.
 """
 
 from __future__ import annotations
 
-import sys
-import time
 from typing import Final
 
 import msgspec
@@ -14,13 +12,12 @@ import typer
 
 from fairlane.cli.topics_view import counted
 from fairlane.monitor.purge import Purged
-from fairlane.monitor.replay import Progress, Report
+from fairlane.monitor.replay import Report
 from fairlane.monitor.replay_job import Plan
-from fairlane.monitor.show import duration, json_text, payload_text, visible
+from fairlane.monitor.show import json_text, payload_text, visible
 
 _KINDS_SHOWN: Final = 5
 _SUMMARISED: Final = 20
-_EVERY_S: Final = 5.0
 
 
 def summary(plan: Plan) -> str:
@@ -80,42 +77,6 @@ def _plain_plan(plan: Plan) -> dict[str, object]:
             for one in plan.first
         ],
     }
-
-
-class ProgressLine:
-    """One line that is written over on a terminal; elsewhere a line now and then."""
-
-    def __init__(self, *, shown: bool) -> None:
-        self._shown = shown
-        self._terminal = sys.stderr.isatty()
-        self._told_s = time.monotonic()
-        self._open = False
-
-    def __call__(self, progress: Progress) -> None:
-        """Show how far the job is."""
-        due = self._terminal or time.monotonic() - self._told_s >= _EVERY_S
-        if not self._shown or not due or progress.total < 2:
-            return
-        self._told_s = time.monotonic()
-        per_s = progress.done / progress.elapsed_s if progress.elapsed_s else 0.0
-        left = duration((progress.total - progress.done) / per_s * 1_000) if per_s else "…"
-        text = f"{progress.done:,} of {progress.total:,} replayed, {per_s:,.0f}/s, {left} left"
-        if self._terminal:
-            typer.echo(f"\r\x1b[K{text}", err=True, nl=False)
-            self._open = True
-        else:
-            typer.echo(text, err=True)
-
-    def say(self, text: str) -> None:
-        """A line of its own."""
-        self.end()
-        typer.echo(text, err=True)
-
-    def end(self) -> None:
-        """End the line that is written over."""
-        if self._open:
-            typer.echo(err=True)
-            self._open = False
 
 
 def print_report(report: Report, queue: str, *, as_json: bool) -> None:

@@ -6,13 +6,9 @@ and Ctrl-Z act between two transactions.
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, NoReturn
 
 import click
 import msgspec
@@ -20,6 +16,7 @@ import typer
 
 from fairlane.cli import dlq_job_view as view
 from fairlane.cli.app_loading import load_app
+from fairlane.cli.job_signals import STOPPED, job_signals
 from fairlane.cli.letter_options import FilterOptions, takes_filter
 from fairlane.cli.options import (
     JsonOption,
@@ -34,7 +31,6 @@ from fairlane.monitor.audit_log import replay_of
 from fairlane.monitor.dlq import list_letters
 from fairlane.monitor.edit import Edit
 from fairlane.monitor.errors import LetterReplayed, LettersUnfit, LetterUnknown
-from fairlane.monitor.job_control import JobControl
 from fairlane.monitor.letter_filter import LetterFilter
 from fairlane.monitor.purge import purge_letters
 from fairlane.monitor.replay import How, new_job, plan_replay, run_replay
@@ -44,8 +40,6 @@ from fairlane.operator import user_and_host
 from fairlane.topics import tracing_setup
 from fairlane.topics.errors import InvalidPayload, UsageError
 from fairlane.topics.events import UNREADABLE
-
-_STOPPED: Final = 130
 
 LettersArgument = Annotated[
     list[str] | None, typer.Argument(metavar="[LETTER]...", help="As `list` names them: partition/offset.")
@@ -129,7 +123,7 @@ def _run(
     *,
     as_json: bool,
 ) -> None:
-    with tracing_setup.exported("fairlane-replay"), _signals(as_json) as (control, progress):
+    with tracing_setup.exported("fairlane-replay"), job_signals(as_json) as (control, progress):
         done = run_replay(
             target.connection,
             target.names,
@@ -144,7 +138,7 @@ def _run(
         )
     view.print_report(done, target.names.queue, as_json=as_json)
     if not done.ended:
-        raise typer.Exit(_STOPPED)
+        raise typer.Exit(STOPPED)
     if not done.count:
         raise typer.Exit(1)
 
@@ -278,33 +272,3 @@ def _agree(verb: str, plan: Plan) -> None:
     if not sys.stdin.isatty():
         raise UsageError(f"to {verb} {plan.count} letters has to be agreed to", "Say --yes")
     typer.confirm(f"{verb.capitalize()} these {plan.count:,} letters?", abort=True, err=True)
-
-
-@contextmanager
-def _signals(as_json: bool) -> Iterator[tuple[JobControl, Callable[..., None]]]:
-    """A control that Ctrl-C stops and Ctrl-Z pauses, and what shows the progress on a terminal."""
-    progress = view.ProgressLine(shown=not as_json)
-
-    def sleep_until_continued() -> None:
-        progress.say("Paused: `fg` (or kill -CONT) goes on.")
-        os.kill(os.getpid(), signal.SIGSTOP)
-        control.resume()
-
-    control = JobControl(sleep_until_continued)
-
-    def stop(*_: object) -> None:
-        if control.stopped:
-            os._exit(128 + signal.SIGINT)
-        control.stop()
-
-    before = {
-        signal.SIGINT: signal.signal(signal.SIGINT, stop),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, stop),
-        signal.SIGTSTP: signal.signal(signal.SIGTSTP, lambda *_: control.pause()),
-    }
-    try:
-        yield control, progress
-    finally:
-        progress.end()
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -19,10 +19,11 @@ from fairlane.monitor.api.jobs import Job, JobItem
 from fairlane.monitor.api.parameters import Cursor, Limit, Text
 from fairlane.monitor.api.serving import Operator, Served, Serving, Viewer
 from fairlane.monitor.edit import Edit
+from fairlane.monitor.job_run import Progress
 from fairlane.monitor.letter_filter import LetterFilter
 from fairlane.monitor.letter_groups import Group
 from fairlane.monitor.purge import purge_letters
-from fairlane.monitor.replay import How, Progress, new_job, plan_replay, run_replay
+from fairlane.monitor.replay import How, new_job, plan_replay, run_replay
 from fairlane.monitor.replay_job import LOOPS, ReplayJob
 from fairlane.monitor.store import letter_queries
 from fairlane.monitor.store.letter_queries import LetterItem
