@@ -15,7 +15,7 @@ from fairlane.monitor.errors import JobUnknown
 from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.replay_job import ReplayJob
 from fairlane.monitor.scan import BEGINNING, Scanner
-from fairlane.topics.audit import AuditRecord, decode_audit
+from fairlane.topics.audit import PROGRESS, AuditRecord, decode_audit
 from fairlane.topics.connection import Connection
 from fairlane.topics.errors import QueueUnknown
 from fairlane.topics.names import QueueNames
@@ -45,7 +45,7 @@ class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
             and (not self.who or record.who == self.who)
             and (not self.job or record.job == self.job)
             and record.at_ms >= self.since_ms
-            and (self.letters or not record.job or (not record.letter and record.phase != "progress"))
+            and (self.letters or not record.job or (not record.letter and record.phase != PROGRESS))
         )
 
 

@@ -36,6 +36,8 @@ from working_queue import WorkingQueue, working_queue
 from fairlane import Fairlane
 from fairlane.consumer.pool import WorkerPool
 from fairlane.monitor.control import Controller
+from fairlane.monitor.rerun import run_rerun
+from fairlane.monitor.rerun_job import RerunJob
 from fairlane.topics.admin import TopicAdmin
 from fairlane.topics.check import check_queue
 from fairlane.topics.clock import now_ms
@@ -182,6 +184,19 @@ def test_a_command_names_the_right_that_it_lacks_and_works_with_it(
     having = fairlane(user, names.queue, *typed)
     assert having.returncode == 0, having
     assert "has no right" not in having.stdout + having.stderr
+
+
+def test_a_replay_of_tasks_has_an_id_of_its_own_and_no_other_right_than_that_of_letters(crew: Crew) -> None:
+    names = crew.queue.names
+    user = somebody(crew.secured, "operator", names)
+    right = of("operator", names, "Write", "replay")
+    crew.secured.take(user, [right])
+    job = RerunJob(queue=names.queue, ends={})
+    with pytest.raises(RightMissing) as caught:
+        run_rerun(user.connection, names, job, who=user.name)
+    assert names_it(str(caught.value), user, right)
+    crew.secured.give(user, [right])
+    assert run_rerun(user.connection, names, job, who=user.name).ended
 
 
 @pytest.mark.parametrize(("operation", "which"), [("Describe", "replies"), ("DescribeConfigs", "status")])

@@ -15,7 +15,7 @@ import pytest
 from records import read
 
 from fairlane.topics.audit import AuditRecord, decode_audit
-from fairlane.topics.headers import EVENT, KIP_1191, LETTER, TABLE, TASK, Header
+from fairlane.topics.headers import EVENT, KIP_1191, LETTER, LINK, TABLE, TASK, Header
 from fairlane.topics.task import Task
 
 PAGE = (Path(__file__).parent.parent / "docs" / "wire.md").read_text()
@@ -33,7 +33,7 @@ def rows() -> Iterator[Header]:
 
 
 def test_the_tables_of_the_page_are_the_table_of_the_code() -> None:
-    assert list(rows()) == list(EVENT + TASK + LETTER + KIP_1191) == list(TABLE)
+    assert list(rows()) == list(EVENT + TASK + LINK + LETTER + KIP_1191) == list(TABLE)
 
 
 def kcat(command: str) -> tuple[list[tuple[str, bytes | None]], bytes]:

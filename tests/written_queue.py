@@ -212,6 +212,10 @@ class WrittenQueue:
     def audit(self, record: AuditRecord) -> Place:
         return self.settle((self.names.audit, encode_audit(record), record.key, ()))[0]
 
+    def ends(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Where partitions end now."""
+        return self._offsets.ends(partitions)
+
     def commit(self, offsets: Mapping[tuple[str, int], int], metadata: str = "") -> None:
         """What the queue's workers would have committed."""
         consumer = Consumer(self.connection.consumer(group_id=self.names.group))

@@ -16,11 +16,15 @@ import msgspec
 from fairlane.topics.events import UNREADABLE, Whole
 
 REPLAY: Final = "replay"
+RERUN: Final = "rerun"
 PURGE: Final = "purge"
 CANCEL: Final = "cancel"
 PAUSE: Final = "pause"
 RESUME: Final = "resume"
 WEIGHT: Final = "weight"
+
+PROGRESS: Final = "progress"
+"""The phase of a record that is written with every batch of a job."""
 
 DEALT_WITH: Final = frozenset({REPLAY, PURGE})
 """What takes a letter off the list of those that nobody has dealt with."""
@@ -33,16 +37,18 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
         at_ms: when, Unix ms.
         who: user and host, or the name of the token, as far as they are known.
         via: where it was asked for: `cli`, `api`, `dashboard`.
-        action: what was done: `replay`, `purge`; of the queue itself `cancel`, `pause`, `resume`, `weight`.
+        action: what was done: `replay`, `purge` of letters, `rerun` of tasks that ran; of the queue itself `cancel`,
+            `pause`, `resume`, `weight`.
         target: what it was done to where that is no letter: a task's id, a lane, a task type, a worker.
         letter: `topic/partition/offset` of the dead letter.
         task_id: id of the letter's task.
         to: topic that the letter went to.
         edited: whether its payload was changed on the way.
         job: id of the action on many letters that this one is a part of.
-        phase: of a record of the job itself, without a letter: `started`, `stopped` (it can be resumed) or `ended`.
-        filter: which letters the job was asked for, as JSON.
-        count: of a job that started, how many letters fit; else how many were dealt with since then.
+        phase: of a record of the job itself, without a letter: `started`, `progress` (of a `rerun`, with the tasks that
+            it wrote), `stopped` (it can be resumed) or `ended`.
+        filter: which letters or tasks the job was asked for, as JSON.
+        count: of a job that started, how many there are to do; else how many were done since then.
         details: what else the action needs to be understood, or done again.
     """
 

@@ -78,6 +78,13 @@ TASK: Final = (
 )
 """The state of a task. Nothing is required of a producer; a bad value makes the record malformed."""
 
+LINK: Final = (
+    Header("fairlane-replay-of", "text", "replay", "id of the task that it runs again"),
+    Header("fairlane-replay-origin", "topic/partition/offset", "replay", "the record in which that was first enqueued"),
+    Header("fairlane-replay-job", "text", "replay", "the replay that it is of"),
+)
+"""On a task that `fairlane replay` made of an older one. No hop changes them."""
+
 LETTER: Final = (
     Header("fairlane-reason", "word", "worker", "why it is dead: `max_attempts`, `malformed`, …"),
     Header("fairlane-error-type", "text", "worker", "class of the last exception"),
@@ -100,7 +107,7 @@ KIP_1191: Final = (
 )
 """Apache Kafka's own names for dead letters, so that its tools show ours too."""
 
-TABLE: Final = EVENT + TASK + LETTER + KIP_1191
+TABLE: Final = EVENT + TASK + LINK + LETTER + KIP_1191
 
 OWN: Final = frozenset(header.name for header in TASK + LETTER)
 """Names that every hop writes anew; all others are carried."""

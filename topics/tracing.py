@@ -50,6 +50,7 @@ __all__ = [
     "process_batch",
     "span_id",
     "start_commit",
+    "start_rerun",
     "start_resend",
     "start_send",
     "trace_id",
@@ -94,7 +95,13 @@ def create(task: Task, topic: str) -> Task:
     return task
 
 
-def _begin(operation: str, task: Task, topic: str) -> tuple[Task, Span | None]:
+def start_rerun(task: Task, topic: str, old: Task) -> tuple[Task, Span | None]:
+    """As `start_send`, of a task that runs an older one again: the span links to the context of that."""
+    creation = trace.get_current_span(extract(old)).get_span_context()
+    return _begin("send", task, topic, (Link(creation),) if creation.is_valid else ())
+
+
+def _begin(operation: str, task: Task, topic: str, links: Sequence[Link] = ()) -> tuple[Task, Span | None]:
     if task.traceparent:
         return task, None
     used = spans.tracer()
@@ -105,7 +112,7 @@ def _begin(operation: str, task: Task, topic: str) -> tuple[Task, Span | None]:
         traceparent, tracestate = carried.get()
         return (replace(task, traceparent=traceparent, tracestate=tracestate), None) if traceparent else (task, None)
     attributes = spans.attributes(operation, operation, topic, task)
-    span = spans.start(used, f"{operation} {topic}", None, SpanKind.PRODUCER, attributes)
+    span = spans.start(used, f"{operation} {topic}", None, SpanKind.PRODUCER, attributes, links)
     return (task, None) if span is None else (inject(task, trace.set_span_in_context(span)), span)
 
 

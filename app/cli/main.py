@@ -20,6 +20,7 @@ from fairlane.cli.audit import audit
 from fairlane.cli.demo import demo
 from fairlane.cli.explain import explain
 from fairlane.cli.health import health
+from fairlane.cli.replay import replay
 from fairlane.cli.status import status
 from fairlane.cli.worker import worker
 from fairlane.cli.workers import workers
@@ -40,6 +41,7 @@ app.command(cls=enqueue.EnqueueCommand)(enqueue.enqueue)
 dlq.app.command()(dlq_replay.replay)
 dlq.app.command()(dlq_replay.purge)
 app.add_typer(dlq.app)
+app.command()(replay)
 app.command()(control.cancel)
 app.command()(control.pause)
 app.command()(control.resume)

@@ -16,7 +16,7 @@ from fairlane.monitor.record import record_of
 from fairlane.monitor.scan import Partition
 from fairlane.monitor.store import facts
 from fairlane.monitor.store.task_row import TaskRow, Told, Waiting, newer
-from fairlane.topics.audit import AuditRecord, decode_audit
+from fairlane.topics.audit import PROGRESS, AuditRecord, decode_audit
 from fairlane.topics.events import decode_heartbeat
 from fairlane.topics.names import Lane, QueueNames
 
@@ -78,7 +78,8 @@ class Batch:
             self._bury(letter_of(record_of(message)))
         elif topic == self._names.audit:
             value = message.value() or b""
-            if (record := decode_audit(value)) is not None:
+            # How far a replay came is for whoever resumes it.
+            if (record := decode_audit(value)) is not None and record.phase != PROGRESS:
                 self.audit.append(Audited(partition[1], offset, record, value))
         elif topic == self._names.workers:
             self._hear(message)
