@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from fairlane.monitor.control import CancelAnswer, Controller
 from fairlane.topics.clock import now_ms
-from fairlane.topics.control import ControlRecord
+from fairlane.topics.control import Action, ControlRecord
 from fairlane.topics.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,40 +55,46 @@ class Operator:
         """The same as `cancel`, for async code."""
         return await asyncio.to_thread(self.cancel, *task_ids, reason=reason)
 
-    def pause(self, lane: str = "", *, for_s: float | None = None, reason: str = "") -> ControlRecord:
-        """Start nothing more of a lane, or of the whole queue, until it is resumed; what runs goes on.
+    def pause(
+        self, lane: str = "", *, task_type: str = "", for_s: float | None = None, reason: str = ""
+    ) -> ControlRecord:
+        """Start nothing more of a lane, of a type, or of the whole queue, until it is resumed; what runs goes on.
 
         Args:
             lane: its topic, or its name in the queue (`p3`); "" is the whole queue.
+            task_type: in place of a lane.
             for_s: after how long it goes on by itself, seconds; None is not before `resume`.
             reason: why, for whoever asks later.
 
         Raises:
-            UsageError: there is no such lane, or the time is none.
+            UsageError: there is no such lane, the type is none, or the time is none.
             NoControl, NotControlled, RightMissing, KafkaUnreachable: as for `cancel`.
         """
-        return self._controller().pause(lane, until_ms=_until_ms(for_s), reason=reason)
+        return self._controller().pause(lane, task_type=task_type, until_ms=_until_ms(for_s), reason=reason)
 
-    async def apause(self, lane: str = "", *, for_s: float | None = None, reason: str = "") -> ControlRecord:
+    async def apause(
+        self, lane: str = "", *, task_type: str = "", for_s: float | None = None, reason: str = ""
+    ) -> ControlRecord:
         """The same as `pause`, for async code."""
-        return await asyncio.to_thread(self.pause, lane, for_s=for_s, reason=reason)
+        return await asyncio.to_thread(self.pause, lane, task_type=task_type, for_s=for_s, reason=reason)
 
-    def resume(self, lane: str = "", *, reason: str = "") -> tuple[ControlRecord, ...]:
-        """Take the pause of a lane, or of the whole queue, back; returns the pauses that are still in force.
+    def resume(self, lane: str = "", *, task_type: str = "", reason: str = "") -> tuple[ControlRecord, ...]:
+        """Take the pause of a lane, of a type, or of the whole queue, back; returns the pauses that are still in force.
 
         Args:
-            lane: as for `pause`; a lane that was paused by itself stays so when the queue goes on.
+            lane: as for `pause`; a lane or type that was paused by itself stays so when the queue goes on.
+            task_type: in place of a lane.
             reason: why, for whoever asks later.
 
         Raises:
             UsageError: it is not paused.
             NoControl, NotControlled, RightMissing, KafkaUnreachable: as for `cancel`.
         """
-        return self._controller().resume(lane, reason=reason)
+        return self._controller().resume(lane, task_type=task_type, reason=reason)
 
-    async def aresume(self, lane: str = "", *, reason: str = "") -> tuple[ControlRecord, ...]:
+    async def aresume(self, lane: str = "", *, task_type: str = "", reason: str = "") -> tuple[ControlRecord, ...]:
         """The same as `resume`, for async code."""
-        return await asyncio.to_thread(self.resume, lane, reason=reason)
+        return await asyncio.to_thread(self.resume, lane, task_type=task_type, reason=reason)
 
     def weigh(
         self, weights: Mapping[str, int], *, for_s: float | None = None, reason: str = ""
@@ -128,6 +134,85 @@ class Operator:
     async def aunweigh(self, *lanes: str, reason: str = "") -> tuple[ControlRecord, ...]:
         """The same as `unweigh`, for async code."""
         return await asyncio.to_thread(self.unweigh, *lanes, reason=reason)
+
+    def kill(
+        self, task_type: str, action: Action, *, where: str = "", for_s: float | None = None, reason: str = ""
+    ) -> ControlRecord:
+        """Let no task of a type begin any more that fits a condition; what runs goes on.
+
+        Args:
+            task_type: of the tasks.
+            action: `drop` ends them as cancelled, `dlq` makes them dead letters, which can be put back, and `park` lets
+                them wait, as a pause of the type does.
+            where: the condition, such as `/to = "x@y"` or `header:tenant = acme`; "" fits all tasks of the type.
+            for_s: after how long it ends by itself, seconds; None is not before `unkill`.
+            reason: why, for the tasks' last status and whoever asks later.
+
+        Raises:
+            UsageError: the type, the action, the condition or the time is none.
+            NoControl, NotControlled, RightMissing, KafkaUnreachable: as for `cancel`.
+        """
+        return self._controller().kill(task_type, action, where=where, until_ms=_until_ms(for_s), reason=reason)
+
+    async def akill(
+        self, task_type: str, action: Action, *, where: str = "", for_s: float | None = None, reason: str = ""
+    ) -> ControlRecord:
+        """The same as `kill`, for async code."""
+        return await asyncio.to_thread(self.kill, task_type, action, where=where, for_s=for_s, reason=reason)
+
+    def unkill(self, task_type: str, *, where: str = "", reason: str = "") -> tuple[ControlRecord, ...]:
+        """Take kill-switches of a type back; returns those that were. What is dead or cancelled stays so.
+
+        Args:
+            task_type: of the tasks.
+            where: only the one with this condition; "" is all of the type.
+            reason: why, for whoever asks later.
+
+        Raises:
+            UsageError: there is none.
+            NoControl, NotControlled, RightMissing, KafkaUnreachable: as for `cancel`.
+        """
+        return self._controller().unkill(task_type, where=where, reason=reason)
+
+    async def aunkill(self, task_type: str, *, where: str = "", reason: str = "") -> tuple[ControlRecord, ...]:
+        """The same as `unkill`, for async code."""
+        return await asyncio.to_thread(self.unkill, task_type, where=where, reason=reason)
+
+    def demote(self, task_type: str, to: str, *, for_s: float | None = None, reason: str = "") -> ControlRecord:
+        """Move the tasks of a type out of all lanes that are more urgent than one: those that wait, and new ones.
+
+        Args:
+            task_type: of the tasks.
+            to: the lane, as for `pause`; one of the queue's own.
+            for_s: after how long it ends by itself, seconds; None is not before `undemote`. What was moved stays moved.
+            reason: why, for whoever asks later.
+
+        Raises:
+            UsageError: the type or the time is none, there is no such lane, or it is somebody else's topic.
+            NoControl, NotControlled, RightMissing, KafkaUnreachable: as for `cancel`.
+        """
+        return self._controller().demote(task_type, to, until_ms=_until_ms(for_s), reason=reason)
+
+    async def ademote(self, task_type: str, to: str, *, for_s: float | None = None, reason: str = "") -> ControlRecord:
+        """The same as `demote`, for async code."""
+        return await asyncio.to_thread(self.demote, task_type, to, for_s=for_s, reason=reason)
+
+    def undemote(self, task_type: str, *, reason: str = "") -> tuple[ControlRecord, ...]:
+        """Let new tasks of a type stay in their lanes again; returns what was taken back.
+
+        Args:
+            task_type: of the tasks.
+            reason: why, for whoever asks later.
+
+        Raises:
+            UsageError: it is not demoted.
+            NoControl, NotControlled, RightMissing, KafkaUnreachable: as for `cancel`.
+        """
+        return self._controller().undemote(task_type, reason=reason)
+
+    async def aundemote(self, task_type: str, *, reason: str = "") -> tuple[ControlRecord, ...]:
+        """The same as `undemote`, for async code."""
+        return await asyncio.to_thread(self.undemote, task_type, reason=reason)
 
     def list(self) -> tuple[ControlRecord, ...]:
         """What is in force: pauses first, cancels last, the oldest of them first.

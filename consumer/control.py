@@ -60,7 +60,7 @@ class Control:
         self._topic = config.names.control
         self._on_orders = on_orders
         self._on_cancelled = on_cancelled
-        self._state = ControlState([lane.topic for lane in config.lanes])
+        self._state = ControlState(config.lanes, config.names)
         self.cancels: Mapping[str, Cancel] = self._state.cancels
         """By task id; any thread."""
         self.orders = NO_ORDERS

@@ -15,10 +15,13 @@ from typing import Final
 
 import msgspec
 
-from fairlane.consumer.orders import NO_ORDERS, Orders
+from fairlane.consumer.orders import HOLD, NO_ORDERS, Demotion, Fate, Kill, OfType, Orders
+from fairlane.topics import condition
 from fairlane.topics.control import (
     CANCEL,
     CANCELS_MAX,
+    DEMOTE,
+    KILL,
     LANE,
     PAUSE,
     QUEUE,
@@ -29,6 +32,8 @@ from fairlane.topics.control import (
     split_key,
 )
 from fairlane.topics.control import TASK as TASK_SCOPE
+from fairlane.topics.errors import UsageError
+from fairlane.topics.names import Lane, QueueNames
 from fairlane.topics.task import Task
 
 CANCELS_HELD_MAX: Final = 2 * CANCELS_MAX
@@ -67,7 +72,8 @@ class ControlState:
     """The control records of one queue, as far as a worker obeys them.
 
     Args:
-        lanes: the topics of the worker's lanes.
+        lanes: of the worker.
+        names: of the queue: nobody is demoted to somebody else's topic.
 
     Attributes:
         cancels: by task id, what is cancelled. Changed by the owner only; others look, from any thread.
@@ -75,8 +81,10 @@ class ControlState:
         overflow: how many were too many to be held.
     """
 
-    def __init__(self, lanes: Collection[str]) -> None:
-        self._lanes = tuple(lanes)
+    def __init__(self, lanes: Collection[Lane], names: QueueNames) -> None:
+        self._lanes = tuple(lane.topic for lane in lanes)
+        self._levels = {lane.topic: lane.level for lane in lanes}
+        self._own = frozenset(lane.topic for lane in lanes if names.owns(lane))
         self._standing: dict[tuple[str, str], ControlRecord] = {}
         """All but cancels, by kind and scope."""
         self.cancels: dict[str, Cancel] = {}
@@ -103,7 +111,7 @@ class ControlState:
         return ""
 
     def _note_standing(self, kind: str, scope: str, record: ControlRecord | None) -> None:
-        if record is not None and not _is_known(record):
+        if record is not None and not self._is_known(record):
             self.unknown.add(f"{kind} of {scope.partition(':')[0]}")
             record = None  # It is the newest word all the same: compaction leaves nothing before it.
         if record is None:
@@ -120,8 +128,7 @@ class ControlState:
         if task_id not in self.cancels and len(self.cancels) >= CANCELS_HELD_MAX:
             self.overflow += 1
             return ""
-        why = f"by {record.who or 'nobody who said so'}" + (f": {record.reason}" if record.reason else "")
-        self.cancels[task_id] = Cancel(record.before_ms, record.replays, record.until_ms, why)
+        self.cancels[task_id] = Cancel(record.before_ms, record.replays, record.until_ms, _why(record))
         if record.until_ms and (self._first_end_ms is None or record.until_ms < self._first_end_ms):
             self._first_end_ms = record.until_ms
         return task_id
@@ -150,7 +157,37 @@ class ControlState:
             weights=tuple(
                 (lane, found.weight) for lane in lanes if (found := standing.get((WEIGHT, LANE + lane))) is not None
             ),
+            types=self._types(),
         )
+
+    def _types(self) -> tuple[tuple[str, OfType], ...]:
+        found: dict[str, OfType] = {}
+        for record in sorted(self._standing.values(), key=lambda each: (each.at_ms, each.scope)):
+            if not (task_type := record.task_type):
+                continue
+            asked = found.get(task_type, OfType())
+            if record.kind == PAUSE:
+                asked = asked._replace(is_paused=True)
+            elif record.kind == KILL:
+                asked = asked._replace(kills=(*asked.kills, _kill(record)))
+            else:
+                level = self._levels[record.to]
+                above = frozenset(lane for lane, urgent in self._levels.items() if urgent > level)
+                asked = asked._replace(demotion=Demotion(Fate("move", _why(record), record.to, level), above))
+            found[task_type] = asked
+        return tuple(sorted(found.items()))
+
+    def _is_known(self, record: ControlRecord) -> bool:
+        """Whether it asks for something that can be done here."""
+        match record.kind:
+            case "pause":
+                return record.scope == QUEUE or bool(record.lane or record.task_type)
+            case "weight":
+                return bool(record.lane) and 1 <= record.weight <= WEIGHT_MAX
+            case "kill":
+                return bool(record.task_type) and record.action in _FATES and _is_condition(record.where)
+            case _:
+                return bool(record.task_type) and record.to in self._own
 
     @property
     def next_end_ms(self) -> int | None:
@@ -159,17 +196,26 @@ class ControlState:
         return min([*ends, *([self._first_end_ms] if self._first_end_ms is not None else [])], default=None)
 
 
-_STANDING: Final = frozenset({PAUSE, WEIGHT})
+_STANDING: Final = frozenset({PAUSE, WEIGHT, KILL, DEMOTE})
 """The kinds of what is in force until it is taken back."""
+_FATES: Final = {"drop": Fate("drop"), "dlq": Fate("dlq"), "park": HOLD}
 
 
-def _is_known(record: ControlRecord) -> bool:
-    """Whether it asks for something that can be done here."""
-    match record.kind:
-        case "pause":
-            return record.scope == QUEUE or bool(record.lane)
-        case _:
-            return bool(record.lane) and 1 <= record.weight <= WEIGHT_MAX
+def _kill(record: ControlRecord) -> Kill:
+    fate = _FATES[record.action]
+    asked = condition.parse(record.where) if record.where else None
+    return Kill(fate if fate is HOLD else fate._replace(why=_why(record)), asked)
+
+
+def _is_condition(where: str) -> bool:
+    try:
+        return not where or bool(condition.parse(where))
+    except UsageError:
+        return False
+
+
+def _why(record: ControlRecord) -> str:
+    return f"by {record.who or 'nobody who said so'}" + (f": {record.reason}" if record.reason else "")
 
 
 def _first(ends_ms: Iterable[int]) -> int | None:

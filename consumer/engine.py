@@ -7,7 +7,7 @@ that come back are watermarks, and leases which are published by the reader.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from fairlane.consumer.config import TIERS_ACCOUNT, WorkerConfig
 from fairlane.consumer.feed import Feed
@@ -46,6 +46,8 @@ class Engine:
         attempts_max: int = 0,
     ) -> None:
         self._config = config
+        self.weights: Mapping[str, int] = {lane.topic: lane.weight for lane in config.lanes}
+        """Of the lanes, those in force; any thread."""
         self.settler = Settler(
             config,
             lambda: self.reader.lease,
@@ -64,7 +66,7 @@ class Engine:
 
     def obey(self, orders: Orders) -> None:
         """Do from now on what operators ask: start and read nothing of what is paused; any thread."""
-        weights = orders.weighed({lane.topic: lane.weight for lane in self._config.lanes})
+        weights = self.weights = orders.weighed({lane.topic: lane.weight for lane in self._config.lanes})
         self.reader.obey(orders.lanes | {TIERS_ACCOUNT} if orders.tiers else orders.lanes, weights)
         self.feed.obey(orders, weights)
 

@@ -9,14 +9,13 @@ Nothing of a revoked assignment is started.
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 
 from fairlane.consumer.adaptive_types import AdaptiveTypes
 from fairlane.consumer.aside import Aside, Place
-from fairlane.consumer.attempt_span import AttemptSpans, with_span
 from fairlane.consumer.beginning import Beginning
 from fairlane.consumer.config import TIERS_ACCOUNT, WorkerConfig
 from fairlane.consumer.delays import DelayHeap
@@ -24,7 +23,7 @@ from fairlane.consumer.delivery import Assigned, Delivery
 from fairlane.consumer.gathering import Batch, Gathering
 from fairlane.consumer.handlers import Handlers
 from fairlane.consumer.orders import Orders
-from fairlane.consumer.outcome import Dead, Outcome
+from fairlane.consumer.outcome import Outcome
 from fairlane.consumer.places import Places
 from fairlane.consumer.scheduler import Scheduler
 from fairlane.consumer.settler import Settler
@@ -32,7 +31,7 @@ from fairlane.consumer.suspects import Command, Record, Run, SuspectGate
 from fairlane.consumer.suspects import Dead as Buried
 from fairlane.consumer.to_feed import CaughtUp, Obey, Recorded, Revoke, TakenOver
 from fairlane.consumer.to_settler import RecordLosses
-from fairlane.consumer.verdict import WorkerLost, describe
+from fairlane.consumer.unstarted import Unstarted
 from fairlane.topics.offset_map import OffsetMap
 
 
@@ -47,7 +46,6 @@ class Feed:
     """
 
     def __init__(self, config: WorkerConfig, handlers: Handlers, settler: Settler, wake: Callable[[], None]) -> None:
-        self._spans = AttemptSpans(config)
         self._settler = settler
         self._wake = wake
         self._inbox: deque[Sequence[Delivery] | TakenOver | Revoke | Recorded | CaughtUp | Obey] = deque()
@@ -67,16 +65,15 @@ class Feed:
         # The gate counts the losses on record, and the first death of all is on nobody's record.
         self._gate: SuspectGate[Assigned, Delivery] = SuspectGate(config.worker_lost_max - 1)
         self._suspects: dict[Place, Delivery] = {}
-        self.places = Places(self._scheduler, self._batches, self._delays, self._suspects, self._count)
-        self.buried: Counter[tuple[str, str]] = Counter()
-        """Tasks that are dead of their workers' deaths, by type and lane."""
+        room = config.delayed_max, config.buffer_bytes
+        self.places = Places(self._scheduler, self._batches, self._delays, self._suspects, room, self._count)
+        self.unstarted = Unstarted(config, settler)
         self._running: dict[Assigned, int] = {}
         self.aside = Aside()
         self._revoked: list[Revoke] = []
         self._beginning = Beginning(round(config.start_wait_s * 1000))
         self._begin_sent = False
-        accounts = [lane.topic for lane in config.lanes] + [TIERS_ACCOUNT]
-        self._taken: dict[str, int] = dict.fromkeys(accounts, 0)
+        self._taken: dict[str, int] = dict.fromkeys([*(lane.topic for lane in config.lanes), TIERS_ACCOUNT], 0)
         self.taken: Mapping[str, int] = self._taken
         self.taken_bytes = 0
 
@@ -145,6 +142,7 @@ class Feed:
             self._offer(delivery)
         if self._batches is not None:
             self._batches.look(now_ms)
+        self._end_unstarted(now_ms)
 
     def take(self, limit: int) -> list[Delivery]:
         """The next tasks to start, at most `limit`; each must be given to `done` when it is over."""
@@ -229,6 +227,7 @@ class Feed:
         commands = self._gate.finished(assigned, delivery.offset)
         if commands:
             self._follow(commands, now_ms)
+            self._end_unstarted(now_ms)
         if self._revoked:
             self._tell_quiet()
 
@@ -344,15 +343,16 @@ class Feed:
                 case Buried(assigned, delivery, losses):
                     self._suspects.pop((assigned, delivery.offset), None)
                     self._count(delivery)
-                    self.buried[(delivery.task.type, delivery.task.lane)] += 1
-                    self._settler.post(self._lost(delivery, WorkerLost(losses), now_ms))
+                    self.unstarted.lost(delivery, losses, now_ms)
                     self._follow(self._gate.finished(assigned, delivery.offset), now_ms)
 
-    def _lost(self, delivery: Delivery, error: WorkerLost, now_ms: int) -> Dead:
-        with self._spans.of(delivery) as processing:
-            processing.failed(error)
-        info = describe(error, with_traceback=False)
-        return with_span(Dead(delivery, now_ms, now_ms, "worker_lost", info), processing)
+    def _end_unstarted(self, now_ms: int) -> None:
+        """End what operators let not start; that may let others have their turn, which end so too."""
+        while fated := self.places.fated():
+            for delivery, fate in fated:
+                self._count(delivery)
+                self.unstarted.meets(delivery, fate, now_ms)
+                self._follow(self._gate.finished(delivery.assigned, delivery.offset), now_ms)
 
     def _recorded(self, assigned: Assigned, known: OffsetMap) -> None:
         """Called on the settler's thread, when the losses are committed."""

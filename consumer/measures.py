@@ -84,8 +84,9 @@ BUFFERED = Measure(
     "tasks that were read ahead and have not started; those of all tiers are one",
 )  # fmt: skip
 DELAYED = Measure(
-    "fairlane_worker_tasks_delayed", "gauge", "{task}", _WORKER, "those of them that wait in memory for their time"
-)
+    "fairlane_worker_tasks_delayed", "gauge", "{task}", _WORKER,
+    "those of them that wait in memory for their time, or for an operator who paused their type",
+)  # fmt: skip
 HELD_BYTES = Measure(
     "fairlane_worker_held_bytes", "gauge", "By", _WORKER,
     "size of records that were read and may not be taken yet, most of them of tiers that are not due; "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import confluent_kafka
@@ -67,13 +67,14 @@ class WorkerMetrics:
         yield Reading(of.FAILED, _by_kind(tallies, lambda tally: tally.failed))
         yield _by_task(of.REJECTED, tallies, lambda tally: tally.rejected)
         yield _by_task(of.EXPIRED, tallies, lambda tally: tally.expired)
-        yield _by_task(of.CANCELLED, tallies, lambda tally: tally.cancelled)
+        unstarted = self.engine.feed.unstarted
+        cancelled: dict[tuple[str, ...], float] = {key: tally.cancelled for key, tally in tallies.items()}
+        self._add(cancelled, unstarted.dropped.copy().items())
+        yield Reading(of.CANCELLED, cancelled)
         yield _by_task(of.HANDED_BACK, tallies, lambda tally: tally.handed_back)
         letters = _by_kind(tallies, lambda tally: tally.letters)
         letters |= {(OTHER, topic, "malformed"): count for topic, count in intake.malformed.copy().items()}
-        for (kind, lane), count in self.engine.feed.buried.copy().items():
-            key = (self.meter.known(kind), lane, "worker_lost")
-            letters[key] = letters.get(key, 0) + count
+        self._add(letters, unstarted.letters.copy().items())
         yield Reading(of.LETTERS, letters)
         yield _by_one(of.DEFERRED, intake.deferred.copy())
         took: dict[tuple[str, ...], Spread] = {
@@ -93,6 +94,12 @@ class WorkerMetrics:
         sizes = {kind: Spread(list(each.sizes), each.tasks) for kind, each in self.meter.batched.items()}
         yield Reading(of.BATCHES, {}, {(kind,): spread for kind, spread in sizes.items()})
 
+    def _add(self, counts: dict[tuple[str, ...], float], unstarted: Iterable[tuple[tuple[str, ...], int]]) -> None:
+        """Those that ended without a start, by their type first."""
+        for (kind, *rest), count in unstarted:
+            key = (self.meter.known(kind), *rest)
+            counts[key] = counts.get(key, 0) + count
+
     def _worker(self, beat: Heartbeat) -> Iterator[Reading]:
         reader, settler = self.engine.reader, self.engine.settler
         me = self.config.queue, self.config.worker
@@ -111,7 +118,7 @@ class WorkerMetrics:
             yield Reading(measure, {me: float(value)})
         yield Reading(of.BUFFERED, {(*me, lane): count for lane, count in reader.waiting().items()})
         yield Reading(of.LIMIT, {(*me, task): limit for task, limit in beat.limits.items()})
-        yield Reading(of.WEIGHT, {(*me, lane.topic): lane.weight for lane in self.config.lanes})
+        yield Reading(of.WEIGHT, {(*me, lane): weight for lane, weight in self.engine.weights.items()})
 
     def _partitions(self) -> Iterator[Reading]:
         reader = self.engine.reader

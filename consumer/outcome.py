@@ -87,7 +87,7 @@ class Cancelled(msgspec.Struct, frozen=True, gc=False):
 
 
 class Deferred(msgspec.Struct, frozen=True, gc=False):
-    """It is not due yet: on to the next tier, at no attempt's cost."""
+    """It is not due yet, or goes to another lane or to the end of its own: on it goes, at no attempt's cost."""
 
     delivery: Delivery
     finished_ms: int

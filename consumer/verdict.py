@@ -37,6 +37,10 @@ class CancelledByOperator(BaseException):
     """An operator cancelled the task while it ran."""
 
 
+class KilledByOperator(Exception):
+    """A kill-switch of its type fits the task, before it began."""
+
+
 class WrongResults(TypeError):
     """What a handler of batches returned is not a list with one entry for each task. To run it again mends nothing."""
 

@@ -350,7 +350,7 @@ class Worker:
             running=len(running),
             utilisation=round(self._meter.utilisation(moment_ms), 4),
             buffered=feed.waiting,
-            delayed=feed.delayed,
+            delayed=feed.delayed + feed.places.standing_by,
             partitions=tuple(f"{each.topic}/{each.partition}" for each in self._engine.reader.held),
             counters=self._meter.counters,
             running_tasks=listed,

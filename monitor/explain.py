@@ -11,18 +11,20 @@ from typing import Final, Literal
 
 import msgspec
 
+from fairlane.monitor.order_view import order_line
 from fairlane.monitor.pause_view import pause_line
 from fairlane.monitor.show import age, moment, visible
 from fairlane.monitor.stats import Stats, TopicStats
 from fairlane.monitor.task_view import Place, TaskView
-from fairlane.topics.control import QUEUE, ControlRecord
+from fairlane.topics.control import KILL, LANE, QUEUE, TYPE, ControlRecord
 
 Held = Literal[
-    "ended", "running", "cancelled", "due", "paused", "no_workers", "limit", "backlog", "busy", "nothing", "moving"
-]
-"""What holds a task: it ended, it runs, it was cancelled and has not ended yet, it is not due, its lane is paused,
-nobody works, its type runs as often as it may, others are before it, all slots are taken, nothing (it starts at once),
-or it is on its way between two places."""
+    "ended", "running", "cancelled", "due", "paused", "killed", "no_workers", "limit", "backlog", "busy", "nothing",
+    "moving",
+]  # fmt: skip
+"""What holds a task: it ended, it runs, it was cancelled and has not ended yet, it is not due, it is paused, it may fit
+a kill-switch, nobody works, its type runs as often as it may, others are before it, all slots are taken, nothing (it
+starts at once), or it is on its way between two places."""
 
 _SECOND_MS: Final = 1_000
 _NEVER_MS: Final = 1 << 63
@@ -124,7 +126,7 @@ def _running(task: TaskView, stats: Stats | None, now_ms: int) -> Explanation:
 
 def _pauses(task: TaskView, stats: Stats) -> list[ControlRecord]:
     """Those that hold it when it is due: the one that ends last comes first."""
-    found = [each for each in stats.paused if each.scope == QUEUE or each.lane == task.lane]
+    found = [each for each in stats.paused if each.scope in (QUEUE, LANE + task.lane, TYPE + task.type)]
     held = [each for each in found if not each.until_ms or each.until_ms > task.due_ms]
     return sorted(held, key=lambda each: each.until_ms or _NEVER_MS, reverse=True)
 
@@ -145,7 +147,11 @@ def _waiting(task: TaskView, place: Place, stats: Stats, now_ms: int, when: Call
         queued_ms = 0
     starts_ms = now_ms + max(due_in_ms, queued_ms) if queued_ms is not None and not nobody else 0
     held_by: Held
-    if pauses := _pauses(task, stats):
+    if kills := [each for each in stats.orders if each.kind == KILL and each.task_type == task.type]:
+        held_by, why, advice = _killed(kills, task, stats, now_ms, when)
+        why += f"; and {nobody}" if nobody else ""
+        starts_ms = 0
+    elif pauses := _pauses(task, stats):
         held_by, why, advice = _paused(pauses, stats, now_ms, when)
         why += f"; and {nobody}" if nobody else ""
         ends_ms = pauses[0].until_ms
@@ -167,10 +173,27 @@ def _paused(
     pauses: list[ControlRecord], stats: Stats, now_ms: int, when: Callable[[int], str]
 ) -> tuple[Held, str, str]:
     why = "; ".join(pause_line(each, stats.queue, now_ms, when) for each in pauses)
-    commands = [
-        f"`fairlane resume --queue {stats.queue}{f' --lane {each.lane}' if each.lane else ''}`" for each in pauses
-    ]
+    commands = [f"`fairlane resume --queue {stats.queue}{_option(each)}`" for each in pauses]
     return "paused", why, f"{' and '.join(commands)} {'let' if len(commands) > 1 else 'lets'} it go on"
+
+
+def _option(pause: ControlRecord) -> str:
+    if pause.task_type:
+        return f" --type {visible(pause.task_type)}"
+    return f" --lane {pause.lane}" if pause.lane else ""
+
+
+def _killed(
+    kills: list[ControlRecord], task: TaskView, stats: Stats, now_ms: int, when: Callable[[int], str]
+) -> tuple[Held, str, str]:
+    """The kill-switch that fits all tasks of the type, else the first of those that may fit it."""
+    switch = next((each for each in kills if not each.where), kills[0])
+    line = order_line(switch, stats.queue, now_ms, when)
+    if switch.where:
+        line = f"it may fit a kill-switch: {line}"
+    elif switch.action != "park":
+        line += "; it ends when a worker reads it"
+    return "killed", line, f"`fairlane kill --queue {stats.queue} --type {visible(task.type)} --off` lets it run"
 
 
 def _held(

@@ -13,7 +13,8 @@ from fairlane.topics.control import ControlRecord
 
 def pause_line(record: ControlRecord, queue: str, now_ms: int, when: Callable[[int], str] = moment) -> str:
     """A pause in a sentence: `shop.p3 is paused by ann@host since …`; `when` writes a time, Unix ms."""
-    what = visible(record.lane) or f"the whole queue {visible(queue)}"
+    what = f"type {visible(record.task_type)}" if record.task_type else visible(record.lane)
+    what = what or f"the whole queue {visible(queue)}"
     until = f", until {when(record.until_ms)}" if record.until_ms else ""
     why = f": {visible(record.reason)}" if record.reason else ""
     since = f"{when(record.at_ms)} ({age(max(0, now_ms - record.at_ms))})"

@@ -140,8 +140,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         workers_known: alive, and lost in the last five minutes.
         newer_workers: workers alive besides, of a newer fairlane whose heartbeats this one cannot read.
         held_back: partitions that a task holds back, the most held back first.
-        paused: what operators have paused: lanes, or the queue.
-        orders: what else they ask of all workers now, but for cancels: weights of lanes.
+        paused: what operators have paused: lanes, types, or the queue.
+        orders: what else they ask of all workers now, but for cancels: weights, kill-switches, demotions.
         queue: name of the queue.
         at_ms: when it was collected, Unix ms.
     """

@@ -89,6 +89,50 @@ def test_a_weight_is_listed_shown_and_taken_back(queue: WorkingQueue) -> None:
     ]  # fmt: skip
 
 
+def test_a_pause_of_a_type_is_listed_shown_explained_and_taken_back(queue: WorkingQueue) -> None:
+    task, other = queue.task("mail"), queue.task("quick")
+    queue.send(task, other)
+    assert said(queue, "pause", "--type", "mail").startswith("type mail is paused by ")
+    assert "type mail is paused by " in said(queue, "monitor", "--once")
+    explained = json.loads(said(queue, "explain", task.id, "--json"))
+    assert (explained["held_by"], "resume" in explained["advice"], "--type mail" in explained["advice"]) == (
+        "paused", True, True
+    )  # fmt: skip
+    assert json.loads(said(queue, "explain", other.id, "--json"))["held_by"] == "no_workers"
+    assert "type:mail" in said(queue, "control", "list")
+    assert "type mail goes on" in said(queue, "resume", "--type", "mail")
+    assert isinstance(run(queue, "resume", "--type", "mail").exception, UsageError)
+
+
+def test_kill_switches_and_demotions_are_listed_shown_explained_and_taken_back(queue: WorkingQueue) -> None:
+    task = queue.task("mail")
+    queue.send(task)
+    lane = queue.names.lane(1)
+    assert said(
+        queue, "kill", "--type", "mail", "--action", "dlq", "--where", '/to = "x@y"', "--reason", "spam"
+    ).startswith('type mail where /to = "x@y" goes to the dead letters, asked by ')
+    explained = json.loads(said(queue, "explain", task.id, "--json"))
+    assert explained["held_by"] == "killed"
+    assert explained["why"].startswith("it may fit a kill-switch")
+    said(queue, "kill", "--type", "mail", "--action", "drop", "--for", "1h")
+    assert "it ends when a worker reads it" in said(queue, "explain", task.id)
+    assert said(queue, "demote", "--type", "mail", "--to", "p1").startswith(f"type mail is moved to {lane}, asked by ")
+    shown = said(queue, "monitor", "--once")
+    assert all(line in shown for line in ("type mail is cancelled, asked", f"type mail is moved to {lane}, asked"))
+    listed = json.loads(said(queue, "control", "list", "--json"))
+    assert {(each["kind"], each["scope"]) for each in listed} >= {
+        ("kill", 'type:mail?/to = "x@y"'), ("kill", "type:mail"), ("demote", "type:mail")
+    }  # fmt: skip
+    assert said(queue, "kill", "--type", "mail", "--off").count("No more: type mail") == 2
+    assert "No more" in said(queue, "demote", "--type", "mail", "--off")
+    for command in ("kill", "demote"):
+        assert isinstance(run(queue, command, "--type", "mail", "--off").exception, UsageError)
+    done = json.loads(said(queue, "audit", "--json"))
+    kills = [each["details"] for each in done if each["action"] == "kill" and each["target"] == "type:mail"]
+    assert {"fate": "dlq", "where": '/to = "x@y"', "reason": "spam"} in kills
+    assert {"where": '/to = "x@y"', "taken_back": True} in kills
+
+
 def test_a_cancel_says_what_there_was_to_cancel(queue: WorkingQueue) -> None:
     task = queue.task("quick")
     queue.send(task)
@@ -111,6 +155,13 @@ def test_a_cancel_says_what_there_was_to_cancel(queue: WorkingQueue) -> None:
         ("pause", "--until", "2020-01-01T00:00:00Z"),
         ("resume", "--lane", "p1"),
         ("cancel", "no\nid"),
+        ("pause", "--lane", "p3", "--type", "mail"),
+        ("pause", "--type", "no\ntype"),
+        ("kill", "--type", "mail"),
+        ("kill", "--type", "mail", "--action", "burn"),
+        ("kill", "--type", "mail", "--action", "drop", "--where", "to is x"),
+        ("demote", "--type", "mail"),
+        ("demote", "--type", "mail", "--to", "p9"),
         ("weight",),
         ("weight", "p3"),
         ("weight", "p9=3"),

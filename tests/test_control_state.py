@@ -11,14 +11,29 @@ from properties import thorough
 from worker_parts import NOW_MS, task
 
 from fairlane.consumer.control_state import ControlState, cancel_of
-from fairlane.consumer.orders import NO_ORDERS, Orders
-from fairlane.topics.control import CANCEL, LANE, PAUSE, QUEUE, TASK, WEIGHT, ControlRecord, encode_control, key_of
+from fairlane.consumer.orders import HOLD, NO_ORDERS, Fate, Orders
+from fairlane.topics.control import (
+    CANCEL,
+    DEMOTE,
+    KILL,
+    LANE,
+    PAUSE,
+    QUEUE,
+    TASK,
+    TYPE,
+    WEIGHT,
+    ControlRecord,
+    encode_control,
+    key_of,
+)
+from fairlane.topics.names import Lane, QueueNames
 
 LANES = ("shop.p5", "shop.p3", "orders")
+SHOP = QueueNames("shop")
 
 
 def state() -> ControlState:
-    return ControlState(LANES)
+    return ControlState([Lane(topic, level, 4) for topic, level in zip(LANES, (5, 3, 9), strict=True)], SHOP)
 
 
 def ask(target: ControlState, kind: str, scope: str, **fields: Any) -> str:
@@ -82,6 +97,42 @@ def test_a_weight_that_is_none_is_the_newest_word_all_the_same(weight: int) -> N
     assert s.unknown == {"weight of lane", "weight of queue"}
 
 
+def test_what_is_asked_for_types_is_one_answer_for_each_task() -> None:
+    s = state()
+    ask(s, PAUSE, TYPE + "mail", who="ann")
+    ask(s, DEMOTE, TYPE + "resize", to="shop.p3", reason="slow", who="ann")
+    ask(s, KILL, TYPE + "mail?/to = 1", action="drop", where="/to = 1", who="ann")
+    ask(s, KILL, TYPE + "mail?/to = 2", action="dlq", where="/to = 2", who="bob")
+    ask(s, KILL, TYPE + "sms", action="park")
+    types = dict(s.look(NOW_MS).types)
+    assert types["mail"].fate(task("mail", payload=b'{"to":1}')) == Fate("drop", "by ann")
+    assert types["mail"].fate(task("mail", payload=b'{"to":2}')) == Fate("dlq", "by bob")
+    assert types["mail"].fate(task("mail", payload=b"no JSON")) is HOLD
+    assert types["sms"].fate(task("sms")) is HOLD
+    assert types["resize"].fate(task("resize", lane="orders")) == Fate("move", "by ann: slow", "shop.p3", 3)
+    assert types["resize"].fate(task("resize", lane="shop.p3")) is None
+    assert types["resize"].fate(task("resize", lane="shop.p1")) is None
+    s.note(key_of(PAUSE, TYPE + "mail"), None)
+    assert dict(s.look(NOW_MS).types)["mail"].fate(task("mail", payload=b"no JSON")) is None
+
+
+def test_a_kill_switch_comes_before_a_demotion_and_that_before_a_pause() -> None:
+    s = state()
+    ask(s, PAUSE, TYPE + "mail")
+    ask(s, DEMOTE, TYPE + "mail", to="shop.p3")
+    assert _fate(s) == "move"
+    ask(s, KILL, TYPE + "mail", action="park")
+    assert _fate(s) == "move"
+    ask(s, KILL, TYPE + "mail?header:a exists", action="drop", where="header:a exists")
+    assert _fate(s) == "move"
+    assert _fate(s, headers=(("a", b""),)) == "drop"
+
+
+def _fate(s: ControlState, **fields: Any) -> str:
+    fate = dict(s.look(NOW_MS).types)["mail"].fate(task("mail", **fields))
+    return fate.action if fate is not None else "runs"
+
+
 def test_a_cancel_binds_what_was_enqueued_before_it_and_not_replayed_since() -> None:
     s = state()
     assert cancel(s, replays=1) == "t-1"
@@ -107,24 +158,29 @@ def test_a_cancel_says_who_and_why_and_ends_by_itself() -> None:
 
 def test_what_only_a_newer_operator_can_ask_for_is_named_and_changes_nothing() -> None:
     s = state()
-    ask(s, "kill", "type:email")
-    ask(s, PAUSE, "type:email")
+    ask(s, "limit", "type:email")
+    ask(s, PAUSE, "key:ann")
+    ask(s, KILL, "type:email", action="burn")
+    ask(s, KILL, "type:email?here", action="drop", where="here")
+    ask(s, DEMOTE, "type:email", to="orders")
     s.note(b"pause:queue", b'{"v":2,"kind":"pause","scope":"queue"}')
     s.note(b"pause:lane:orders", b'{"v":1,"kind":"pause","scope":"queue"}')
     s.note(b"pause:queue", b"not JSON")
-    assert s.unknown == {"kill", "pause of type"}
+    assert s.unknown == {"limit", "pause of key", "kill of type", "demote of type"}
     assert s.look(NOW_MS) == NO_ORDERS
     assert not s.cancels
 
 
-scopes = st.sampled_from([QUEUE, *(LANE + lane for lane in LANES), TASK + "t-1", TASK + "t-2"])
+scopes = st.sampled_from([QUEUE, *(LANE + lane for lane in LANES), TASK + "t-1", TASK + "t-2", TYPE + "a"])
 records = st.builds(
     ControlRecord,
-    kind=st.sampled_from([CANCEL, PAUSE, WEIGHT]),
+    kind=st.sampled_from([CANCEL, PAUSE, WEIGHT, KILL, DEMOTE]),
     scope=scopes,
     until_ms=st.sampled_from([0, NOW_MS + 1, NOW_MS + 5]),
     before_ms=st.just(NOW_MS),
     weight=st.sampled_from([0, 1, 7]),
+    action=st.sampled_from(["", "drop", "park"]),
+    to=st.sampled_from(["", "shop.p3", "orders"]),
 )
 
 

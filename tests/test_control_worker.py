@@ -22,6 +22,7 @@ from working_queue import WorkingQueue, working_queue
 
 from fairlane import Fairlane, Settings, TaskCancelled
 from fairlane.consumer.context import context
+from fairlane.consumer.orders import Orders
 from fairlane.consumer.pool import WorkerPool
 from fairlane.monitor.control import Controller
 from fairlane.topics.control import CANCEL
@@ -66,6 +67,9 @@ class Doing:
     async def quick(self) -> str:
         self.ran.append(context().task.id)
         return "done"
+
+    async def mail(self, to: str = "", amount: int = 0) -> str:
+        return await self.quick()
 
     async def waits(self) -> None:
         self.begun.set()
@@ -259,6 +263,69 @@ def test_a_queue_that_is_paused_while_nobody_works_stays_so_and_ends_by_itself(q
     assert len(doing.ran) == 5
 
 
+def test_a_paused_type_waits_with_all_workers_down_and_up_and_nothing_behind_it_does(queue: WorkingQueue) -> None:
+    doing = Doing()
+    control = operator(queue)
+    control.pause(task_type="mail", reason="the provider is down")
+    mails = [queue.task("mail") for _ in range(30)]
+    later = queue.task("mail", not_before_ms=int(time.time() * 1000) + 500)
+    others = [queue.task("quick") for _ in range(10)]
+    queue.send(*mails, *others)
+    queue.send(later, topic=f"{queue.names.queue}.retry-1s")
+    with queue.worker(doing.quick, doing.mail) as pool:
+        for task in others:
+            queue.wait_event(task, "completed")
+        wait_until(lambda: standing_by(pool) == 31, "all of them have stepped aside")
+        assert set(doing.ran) == {task.id for task in others}
+        control.resume(task_type="mail")
+        for task in (*mails, later):
+            assert queue.wait_event(task, "completed").attempt == 1
+        wait_until(lambda: not queue.lag(), "all is settled")
+
+
+def test_a_kill_switch_ends_what_fits_it_and_its_letters_can_be_put_back(queue: WorkingQueue) -> None:
+    doing = Doing()
+    control = operator(queue)
+    control.kill("mail", "drop", where='/to = "x@y"', reason="spam")
+    control.kill("mail", "dlq", where="header:tenant = acme", reason="not paid")
+    control.kill("mail", "park", where="/amount > 100")
+    spam, unpaid = queue.task("mail", b'{"to":"x@y"}'), queue.task("mail", headers=(("tenant", b"acme"),))
+    large, good = queue.task("mail", b'{"amount":101}'), queue.task("mail", b'{"to":"z","amount":99}')
+    queue.send(spam, unpaid, large, good)
+    before = len(queue.letters())
+    with queue.worker(doing.quick, doing.mail) as pool:
+        assert queue.wait_event(spam, "cancelled").reason == "by ann@test: spam"
+        dead = queue.wait_event(unpaid, "failed")
+        assert (dead.reason, dead.attempt, dead.error and dead.error.message) == ("killed", 1, "by ann@test: not paid")
+        queue.wait_event(good, "completed")
+        wait_until(lambda: standing_by(pool) == 1, "one waits")
+        assert len(queue.letters()) == before + 1
+        control.unkill("mail", where="/amount > 100")
+        queue.wait_event(large, "completed")
+        assert doing.ran == [good.id, large.id]
+        assert {each.where for each in control.unkill("mail")} == {'/to = "x@y"', "header:tenant = acme"}
+        again = queue.task("mail", b'{"to":"x@y"}')
+        wait_until(lambda: not orders(pool).types, "the worker has heard")
+        queue.send(again)
+        queue.wait_event(again, "completed")
+
+
+def test_a_demoted_type_is_moved_to_the_lower_lane_at_no_attempts_cost(queue: WorkingQueue) -> None:
+    doing = Doing()
+    control = operator(queue)
+    control.demote("mail", "p1", reason="a campaign")
+    mails, other = [queue.task("mail", level=5) for _ in range(5)], queue.task("quick", level=5)
+    queue.send(*mails, other)
+    with queue.worker(doing.quick, doing.mail):
+        for task in mails:
+            event = queue.wait_event(task, "completed")
+            assert (event.lane, event.attempt) == (queue.names.lane(1), 1)
+            assert event.topic == queue.names.lane(1)
+        assert queue.wait_event(other, "completed").lane == queue.names.lane(5)
+        wait_until(lambda: not queue.lag(), "all is settled")
+        control.undemote("mail")
+
+
 def test_weights_hold_from_the_first_task_and_while_a_worker_runs(queue: WorkingQueue) -> None:
     doing = Doing()
     control = operator(queue)
@@ -288,6 +355,16 @@ def held_by(queue: WorkingQueue, worker: str) -> int:
         if beat is not None and beat.worker == worker:
             newest = len(beat.partitions)
     return newest
+
+
+def orders(pool: WorkerPool) -> Orders:
+    assert pool._worker is not None
+    return pool._worker._control.orders
+
+
+def standing_by(pool: WorkerPool) -> int:
+    assert pool._worker is not None
+    return pool._worker._engine.feed.places.standing_by
 
 
 def paused(pool: WorkerPool) -> bool:

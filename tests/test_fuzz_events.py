@@ -41,6 +41,7 @@ from fairlane.topics import audit, control, events
 from fairlane.topics.audit import AuditRecord
 from fairlane.topics.control import ControlRecord
 from fairlane.topics.events import Heartbeat, StatusEvent
+from fairlane.topics.names import QueueNames
 
 NOW_MS = 1_760_000_000_000
 DEEP = b"[" * 100_000
@@ -235,7 +236,7 @@ control_keys = st.sampled_from(
 def test_any_bytes_ask_something_of_workers_that_can_be_obeyed_and_shown_or_nothing(
     written: list[tuple[bytes, bytes | None]],
 ) -> None:
-    state = ControlState(["shop.p3"])
+    state = ControlState(QueueNames("shop").default_lanes(), QueueNames("shop"))
     for key, value in written:
         state.note(key, value)
         record = control.decode_control(key, value) if value is not None else None

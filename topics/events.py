@@ -29,6 +29,7 @@ Reason = Literal[
     "worker_lost",
     "outbox_failed",
     "result_too_large",
+    "killed",
 ]
 """Why a task is dead; the value of `fairlane-reason`."""
 

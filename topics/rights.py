@@ -31,7 +31,7 @@ DOES: Final[Mapping[Role, str]] = MappingProxyType(
         "producer": "enqueues, waits for results",
         "worker": "runs tasks, retries, buries, trims",
         "monitor": "looks: monitor, workers, status, dlq list and show, topics check and describe",
-        "operator": "what a monitor may, deals with dead letters, replays, and asks of workers: cancel, pause, weight",
+        "operator": "what a monitor may, deals with dead letters, replays, and asks of workers: cancel, pause, kill",
         "admin": "makes, checks, mends, grows and deletes the queue's topics",
     }
 )
@@ -176,7 +176,7 @@ def _operator(its: _Topics) -> list[Right]:
     return [
         *_monitor(its),
         *its.on("Write", [*its.lanes, *its.foreign], "letters that are put back, tasks that run again"),
-        *its.on("Write", [its.names.control], "cancel, pause, resume, weight"),
+        *its.on("Write", [its.names.control], "cancel, pause, resume, weight, kill, demote"),
         *its.on("Write", [its.names.audit], "who did what"),
         *its.on("Delete", [its.names.dlq], "dlq purge, which only marks letters without it"),
         Right("transactional-id", replay, "Write", True, "both in one transaction, of an id for each replay of tasks"),

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from fairlane.cli.control_options import ForOption, ReasonOption, UntilOption, controller_of, until_of
+from fairlane.cli.control_options import ForOption, ReasonOption, TypeOption, UntilOption, controller_of, until_of
 from fairlane.cli.options import (
     JsonOption,
     PropertyOption,
@@ -25,7 +25,7 @@ from fairlane.monitor.pause_view import pause_line
 from fairlane.monitor.section import Column, Section
 from fairlane.monitor.show import json_text, moment, visible
 from fairlane.topics.clock import now_ms
-from fairlane.topics.control import WEIGHT, ControlRecord
+from fairlane.topics.control import DEMOTE, KILL, WEIGHT, ControlRecord
 
 app = typer.Typer(name="control", help="What operators ask of the workers of a queue.", no_args_is_help=True)
 
@@ -61,6 +61,7 @@ def cancel(
 def pause(
     queue: QueueOption = "",
     lane: LaneOption = "",
+    task_type: TypeOption = "",
     for_: ForOption = "",
     until: UntilOption = "",
     reason: ReasonOption = "",
@@ -69,9 +70,11 @@ def pause(
     timeout_s: TimeoutOption = 10.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Start nothing more of a queue, or of one lane, until `fairlane resume`. What runs goes on; nothing is lost."""
+    """Start nothing more of a queue, a lane or a type, until `fairlane resume`. What runs goes on; nothing is lost."""
     target = queue_target(queue, queue_url, properties)
-    record = controller_of(target, timeout_s).pause(lane, until_ms=until_of(for_, until), reason=reason)
+    record = controller_of(target, timeout_s).pause(
+        lane, task_type=task_type, until_ms=until_of(for_, until), reason=reason
+    )
     if as_json:
         typer.echo(json_text(msgspec.json.encode(record)))
         return
@@ -81,19 +84,21 @@ def pause(
 def resume(
     queue: QueueOption = "",
     lane: LaneOption = "",
+    task_type: TypeOption = "",
     reason: ReasonOption = "",
     queue_url: QueueUrlOption = "",
     properties: PropertyOption = None,
     timeout_s: TimeoutOption = 10.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a paused queue, or lane, go on. A lane that was paused by itself stays so when the queue goes on."""
+    """Let a paused queue, lane or type go on. What was paused by itself stays so when the queue goes on."""
     target = queue_target(queue, queue_url, properties)
-    left = controller_of(target, timeout_s).resume(lane, reason=reason)
+    left = controller_of(target, timeout_s).resume(lane, task_type=task_type, reason=reason)
     if as_json:
         typer.echo(json_text(msgspec.json.encode(left)))
         return
-    typer.echo(f"{visible(lane) or f'queue {target.names.queue}'} goes on.")
+    what = f"type {task_type}" if task_type else lane or f"queue {target.names.queue}"
+    typer.echo(f"{visible(what)} goes on.")
     for record in left:
         typer.echo(f"Still so: {pause_line(record, target.names.queue, now_ms())}.")
 
@@ -106,7 +111,7 @@ def list_(
     timeout_s: TimeoutOption = 10.0,
     as_json: JsonOption = False,
 ) -> None:
-    """List what is in force: pauses, weights, and cancels that wait for tasks. `fairlane audit` has the history."""
+    """List what is in force, and the cancels that wait for their tasks. `fairlane audit` has the history."""
     target = queue_target(queue, queue_url, properties)
     found = controller_of(target, timeout_s).in_force()
     if as_json:
@@ -133,6 +138,6 @@ _COLUMNS = (
 def _row(record: ControlRecord) -> tuple[str, ...]:
     until = moment(record.until_ms) if record.until_ms else ""
     of = record.lane or record.task_id or record.scope
-    if record.kind == WEIGHT:
-        of += f" = {record.weight:,}"
+    more = {WEIGHT: f" = {record.weight:,}", KILL: f": {record.action}", DEMOTE: f" to {record.to}"}
+    of += more.get(record.kind, "")
     return (record.kind, of, record.who, moment(record.at_ms), until, record.reason)

@@ -18,6 +18,7 @@ from fairlane.topics.clock import now_ms
 from fairlane.topics.errors import UsageError
 
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why: shown, and kept in the audit.")]
+TypeOption = Annotated[str, typer.Option("--type", metavar="TYPE", help="Only tasks of this type.")]
 ForOption = Annotated[str, typer.Option("--for", metavar="TIME", help="It ends by itself after so long: 10m.")]
 UntilOption = Annotated[str, typer.Option("--until", metavar="TIME", help="Or then: 2026-11-24T05:00:00Z.")]
 

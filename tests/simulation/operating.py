@@ -1,4 +1,4 @@
-"""An operator of a world: pauses lanes and the queue, weighs lanes, cancels tasks, at random while there is a storm.
+"""An operator of a world: pauses, weighs, kills, demotes and cancels at random, while there is a storm.
 
 Invariant: what is asked is one log; each worker reads it in order, all of it before it begins, then at its own pace.
 When the storm is over nothing is paused any more.
@@ -8,11 +8,25 @@ from __future__ import annotations
 
 from random import Random
 
-from fairlane.topics.control import CANCEL, LANE, PAUSE, QUEUE, TASK, WEIGHT, ControlRecord, encode_control, key_of
+from fairlane.topics.control import (
+    CANCEL,
+    DEMOTE,
+    KILL,
+    LANE,
+    PAUSE,
+    QUEUE,
+    TASK,
+    TYPE,
+    WEIGHT,
+    ControlRecord,
+    encode_control,
+    key_of,
+)
 from simulation.scenario import NAMES, Scenario
 from simulation.sending import Sending
 from simulation.world import World
 
+TYPES = ("work", "few")
 Word = tuple[bytes, bytes | None]
 
 
@@ -50,7 +64,9 @@ class Operating:
         scopes = [QUEUE, *lanes]
         while world.now < self._scenario.storm_s:
             world.sleep(rng.expovariate(1 / self._scenario.operator_s))
-            match rng.choice(("pause", "resume", "resume", "weigh", "unweigh", "cancel", "cancel", "cancel")):
+            match rng.choice(
+                ("pause", "resume", "resume", "weigh", "unweigh", "type", "untype", "cancel", "cancel", "cancel")
+            ):
                 case "pause":
                     self.pauses += 1
                     until_ms = world.true_ms() + rng.randrange(3_000) if rng.random() < 0.5 else 0
@@ -61,12 +77,29 @@ class Operating:
                     self._ask(ControlRecord(kind=WEIGHT, scope=rng.choice(lanes), weight=rng.choice((1, 2, 9))))
                 case "unweigh":
                     self.log.append((key_of(WEIGHT, rng.choice(lanes)), None))
+                case "type":
+                    self._ask(self._of_type(rng))
+                case "untype":
+                    self.log.append((key_of(rng.choice((PAUSE, KILL, DEMOTE)), TYPE + rng.choice(TYPES)), None))
                 case _ if self._sending.sent:
                     self.cancels += 1
                     task = rng.choice(self._sending.sent)
                     before_ms = max(world.true_ms(), task.enqueued_ms)
                     self._ask(ControlRecord(kind=CANCEL, scope=TASK + task.id, who=NAMES.queue, before_ms=before_ms))
-        self.log += [(key_of(PAUSE, scope), None) for scope in scopes]
+        scopes += [TYPE + kind for kind in TYPES]
+        self.log += [(key_of(kind, scope), None) for kind in (PAUSE, KILL, DEMOTE) for scope in scopes]
+
+    def _of_type(self, rng: Random) -> ControlRecord:
+        """Something that is asked of a type."""
+        lowest = min(self._scenario.lanes, key=lambda lane: lane.level)
+        scope = TYPE + rng.choice(TYPES)
+        return rng.choice(
+            (
+                ControlRecord(kind=PAUSE, scope=scope),
+                ControlRecord(kind=DEMOTE, scope=scope, to=lowest.topic),
+                ControlRecord(kind=KILL, scope=scope, action=rng.choice(("drop", "dlq", "park")), who=NAMES.queue),
+            )
+        )
 
     def _ask(self, record: ControlRecord) -> None:
         self.log.append((record.key, encode_control(record)))

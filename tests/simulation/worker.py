@@ -94,9 +94,11 @@ class SimWorker:
         self._operating = operating
         self._heard = 0
         """How many of the operator's words this worker has read."""
-        self._control = ControlState([lane.topic for lane in scenario.lanes])
+        self._control = ControlState(scenario.lanes, NAMES)
         self._told = NO_ORDERS
         self._paused: frozenset[str] = frozenset()
+        self._types: frozenset[str] = frozenset()
+        """Types of which nothing may start."""
         self._lanes = Lanes(scenario.lanes)
         self._bell = Event(world)
         self._cut = Event(world)
@@ -152,9 +154,11 @@ class SimWorker:
         if orders != self._told:
             self._told = orders
             # Surely paused is what both the old and the new word say, until the feed was told the new one.
+            types = frozenset(kind for kind, asked in orders.types if asked.is_paused or asked.kills)
             self._paused &= orders.lanes
+            self._types &= types
             self._engine.obey(orders)
-            self._paused = orders.lanes
+            self._paused, self._types = orders.lanes, types
 
     def _settled(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
@@ -183,7 +187,7 @@ class SimWorker:
     def _pump(self) -> None:
         feed, settler = self._engine.feed, self._engine.settler
         # Before the feed hears of more: what was told before this may not start any more.
-        paused = self._paused
+        paused, types = self._paused, self._types
         feed.refresh(self._world.now_ms())
         free = self._scenario.concurrency - self._busy
         if self.leaving or free <= 0 or settler.backlog >= self.config.unsettled_max:
@@ -195,6 +199,8 @@ class SimWorker:
         for attempt in (*((delivery,) for delivery in alone), *batches):
             if not (paused & self._paused).isdisjoint(delivery.task.lane for delivery in attempt):
                 self._accounts.violated("paused", f"{attempt[0].task.origin} starts in a lane that is paused")
+            if attempt[0].task.type in types & self._types:
+                self._accounts.violated("paused", f"{attempt[0].task.origin} starts, of a type that may not")
             self._busy += 1
             self._world.spawn(partial(self._attempt, attempt))
 
