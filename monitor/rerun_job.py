@@ -17,7 +17,7 @@ import msgspec
 from fairlane.monitor.discovery import default_type_of
 from fairlane.monitor.job_id import job_id
 from fairlane.monitor.record import Record
-from fairlane.topics import wire
+from fairlane.topics import condition, wire
 from fairlane.topics.errors import MalformedRecord
 from fairlane.topics.names import DEFAULT_LEVEL, Lane
 from fairlane.topics.rerun import REPLAY_OF
@@ -37,12 +37,21 @@ class RerunFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
         type: only of this task type.
         from_ms: only those that were enqueued then or later, by their record's timestamp, Unix ms.
         to_ms: only those that were enqueued before, Unix ms.
+        where: only those for which this condition on payload or headers holds (see fairlane.topics.condition).
+
+    Raises:
+        UsageError: it is no condition.
     """
 
     lane: str = ""
     type: str = ""
     from_ms: int = 0
     to_ms: int = 0
+    where: str = ""
+
+    def __post_init__(self) -> None:
+        if self.where:
+            condition.parse(self.where)
 
     @property
     def chooses(self) -> bool:
@@ -55,7 +64,12 @@ class RerunFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
     def fits(self, task: Task) -> bool:
         """Whether the task is one of them, if its record is in time."""
-        return (not self.lane or task.lane == self.lane) and (not self.type or task.type == self.type)
+        if (self.lane and task.lane != self.lane) or (self.type and task.type != self.type):
+            return False
+        if not self.where:
+            return True
+        document = condition.document_of(task.payload)
+        return condition.parse(self.where).holds(document, wire.producers_headers(task))
 
     def to_json(self) -> str:
         """What is said, as JSON; the same for equal filters."""

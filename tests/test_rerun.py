@@ -175,6 +175,15 @@ def test_the_times_of_records_choose_them(written: WrittenQueue) -> None:
     assert run(written, job_of(written, RerunFilter(from_ms=end))).count == 4
 
 
+def test_a_condition_on_payload_or_header_chooses_them(written: WrittenQueue) -> None:
+    ran(written, 5)
+    ran(written, 2, headers=(("tenant", b"acme"),))
+    assert plan_rerun(written.connection, written.names, job_of(written, RerunFilter(where="/n >= 1"))).count == 5
+    assert run(written, job_of(written, RerunFilter(where="header:tenant = acme"))).count == 2
+    with pytest.raises(UsageError):
+        RerunFilter(where="tenant is acme")
+
+
 def test_what_has_not_run_comes_later_or_was_written_by_replays_is_not_of_it(written: WrittenQueue) -> None:
     ran(written, 5)
     late = written.enqueue(written.task(payload=b'"late"'))

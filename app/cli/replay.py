@@ -38,6 +38,9 @@ def replay(
         str, typer.Option("--from", metavar="TIME", help="Only enqueued since: 2h ago, or 2026-11-24T05:00:00Z.")
     ] = "",
     until: Annotated[str, typer.Option("--to", metavar="TIME", help="Only enqueued before: 2h ago, or a time.")] = "",
+    where: Annotated[
+        str, typer.Option("--where", metavar="CONDITION", help="Only these: '/amount >= 1000', 'header:tenant = acme'.")
+    ] = "",
     every: Annotated[bool, typer.Option("--all", help="All that the log still has.")] = False,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, help="At most so many, the oldest.")] = 0,
     per_s: Annotated[float, typer.Option("--rate", metavar="N", min=0, help="At most so many a second; 0 is any.")] = 0,
@@ -67,6 +70,7 @@ def replay(
             type=task_type,
             from_ms=moment_ms(since, "--from"),
             to_ms=moment_ms(until, "--to"),
+            where=where,
         )
         _check(wanted, every=every)
         job = new_rerun(target.connection, target.names, wanted, again=again, limit=limit, timeout_s=timeout_s)
