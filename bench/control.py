@@ -1,9 +1,10 @@
 """How soon workers hear of an operator: `python bench/control.py`, a table and its JSON as last line.
 
 Method: the readers of the control topic of so many workers run (`consumer/control.py`, each with a consumer and a
-thread of its own, all in this process), at their end. A lane is paused and resumed in turn, by the record that the
-commands write; time runs from before it is produced until each of them has told its worker. What follows in a worker, a
-message to its feed and one to its reader, which looks every tenth of a second, is not in it.
+thread of its own, all in this process), at their end. The queue is paused and resumed in turn, or what `--kind` says is
+asked and taken back, by the record that the commands write, by a producer that is connected; time runs from before it
+is produced until each of them has told its worker. What follows in a worker, a message to its feed and one to its
+reader, which looks every tenth of a second, is not in it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from fairlane.consumer.orders import Orders
 from fairlane.kafka import EmbeddedKafka
 from fairlane.topics.admin import TopicAdmin
 from fairlane.topics.connection import Connection
-from fairlane.topics.control import PAUSE, QUEUE, ControlRecord, encode_control
+from fairlane.topics.control import DEMOTE, KILL, LANE, PAUSE, QUEUE, TYPE, WEIGHT, ControlRecord, encode_control
 from fairlane.topics.names import QueueNames
 from fairlane.topics.topology import Topology
 
@@ -51,8 +52,21 @@ class Ears:
             return list(self._heard.values())
 
 
-def measure(connection: Connection, workers: int, changes: int) -> dict[str, float]:
-    """Pause and resume, so many times together, before the ears of so many workers."""
+def asked(kind: str, names: QueueNames) -> ControlRecord:
+    """What is asked and taken back."""
+    match kind:
+        case "weight":
+            return ControlRecord(kind=WEIGHT, scope=LANE + names.lane(3), weight=9, who="bench")
+        case "kill":
+            where = '/to = "x@y"'
+            return ControlRecord(kind=KILL, scope=f"{TYPE}mail?{where}", where=where, action="drop", who="bench")
+        case "demote":
+            return ControlRecord(kind=DEMOTE, scope=TYPE + "mail", to=names.lane(1), who="bench")
+    return ControlRecord(kind=PAUSE, scope=QUEUE, who="bench")
+
+
+def measure(connection: Connection, workers: int, changes: int, kind: str = PAUSE) -> dict[str, float]:
+    """Ask and take back, so many times together, before the ears of so many workers."""
     names, ears = QueueNames(f"b-{uuid.uuid4().hex[:8]}"), Ears(workers)
     TopicAdmin(connection, timeout_s=60).create(Topology.of(names, partitions=1))
     controls = [
@@ -67,8 +81,11 @@ def measure(connection: Connection, workers: int, changes: int) -> dict[str, flo
         control.start()
     for control in controls:
         control.wait_known(lambda: False)
-    record = ControlRecord(kind=PAUSE, scope=QUEUE, who="bench")
+    record = asked(kind, names)
     producer = Producer(connection.producer())
+    # To connect takes a second; that this is taken back changes nothing for anybody.
+    producer.produce(names.control, None, record.key)
+    producer.flush(30)
     took_ms: list[float] = []
     for number in range(changes):
         ears.begin()
@@ -92,13 +109,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=20)
     parser.add_argument("--changes", type=int, default=40)
+    parser.add_argument("--kind", choices=(PAUSE, WEIGHT, KILL, DEMOTE), default=PAUSE)
     parser.add_argument("--bootstrap", default="", help="a Kafka that runs already")
     given = parser.parse_args()
     if given.bootstrap:
-        found = measure(Connection(given.bootstrap), given.workers, given.changes)
+        found = measure(Connection(given.bootstrap), given.workers, given.changes, given.kind)
     else:
         with EmbeddedKafka() as kafka:
-            found = measure(Connection(kafka.bootstrap), given.workers, given.changes)
+            found = measure(Connection(kafka.bootstrap), given.workers, given.changes, given.kind)
     for name, value in found.items():
         print(f"{name:>10} {value:>10,}")
     print(json.dumps(found))
