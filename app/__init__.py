@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fairlane.monitor.stats import Stats
     from fairlane.producer import TaskHandle
     from fairlane.queue import Queue
+    from fairlane.scheduling import every
     from fairlane.settings import Settings
     from fairlane.task_definition import TaskDefinition
     from fairlane.topics.control_errors import TaskCancelled
@@ -55,6 +56,7 @@ __all__ = [
     "UsageError",
     "WorkerPool",
     "context",
+    "every",
 ]
 
 _HOMES: Final = {
@@ -81,6 +83,7 @@ _HOMES: Final = {
     "UsageError": "topics.errors",
     "WorkerPool": "worker_pool",
     "context": "consumer.context",
+    "every": "scheduling",
 }
 
 

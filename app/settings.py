@@ -28,6 +28,7 @@ from fairlane.consumer.handlers import HeadOfLine
 from fairlane.consumer.head_of_line import RECORDS
 from fairlane.logs import LogFormat
 from fairlane.monitor.api.tokens import Tokens
+from fairlane.topics import rfc3339
 from fairlane.topics.connection import Connection, parse_queue_url
 from fairlane.topics.errors import UsageError
 from fairlane.topics.metrics.address import address
@@ -138,6 +139,8 @@ class Settings(BaseSettings):
         monitor_grafana_url: the page of Grafana that its dashboard links to; "" is none.
         monitor_url: the monitor that commands ask instead of Kafka; "" is none.
         monitor_token: the secret that they send to it.
+        deployed_at: when the app was deployed, RFC 3339 or seconds since 1970; each worker's start where it is empty.
+            Of two definitions of a schedule that of the later deployment counts.
         log_format: `text` or `json`.
         log_level: the least that is logged.
         exception_text: whether logs and spans have what exceptions of handlers say, or only their classes and where
@@ -202,6 +205,7 @@ class Settings(BaseSettings):
     monitor_grafana_url: str = Field("", pattern=r"^(|https?://\S+)$")
     monitor_url: str = ""
     monitor_token: str = Field("", repr=False)
+    deployed_at: str = ""
     log_format: LogFormat = "text"
     log_level: str = "info"
     exception_text: bool = True
@@ -233,7 +237,7 @@ class Settings(BaseSettings):
     def model_post_init(self, context: Any, /) -> None:
         """Check what only can be checked together."""
         super().model_post_init(context)
-        _ = self.connection, self.queue, Tokens(self.monitor_tokens)
+        _ = self.connection, self.queue, self.deployed_ms, Tokens(self.monitor_tokens)
         if self.statsd:
             address(self.statsd)
 
@@ -241,6 +245,25 @@ class Settings(BaseSettings):
     def queue(self) -> str:
         """The queue that the URL names, "" if it names none."""
         return parse_queue_url(self.queue_url)[1] if self.queue_url else ""
+
+    @property
+    def deployed_ms(self) -> int:
+        """When the app was deployed, Unix ms; 0 where nobody says so.
+
+        Raises:
+            UsageError: it is no time.
+        """
+        if not self.deployed_at:
+            return 0
+        if self.deployed_at.isdecimal() and len(self.deployed_at) <= 11:
+            return int(self.deployed_at) * 1000
+        at_ms = rfc3339.parse_ms(self.deployed_at)
+        if not at_ms:
+            raise UsageError(
+                f"deployed_at is {self.deployed_at!r}, which is no time",
+                "Write 2026-11-24T05:00:00Z, or seconds since 1970",
+            )
+        return at_ms
 
     @property
     def plain_kafka(self) -> dict[str, Property]:

@@ -7,26 +7,30 @@ ever run by another function than the one that was meant.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from fairlane.consumer.adaptive import Adaptive
 from fairlane.consumer.batches import BatchPolicy
 from fairlane.consumer.handlers import Handler, HeadOfLine, Isolation
 from fairlane.consumer.retry import RetryPolicy
 from fairlane.registrars import BatchRegistrar, Registrar
+from fairlane.scheduling import Every, check_options, schedule_of
 from fairlane.sender import Sender
 from fairlane.settings import Settings
-from fairlane.task_definition import AsyncTask, BatchTask, SyncTask
-from fairlane.task_options import Terms, lane_of
+from fairlane.task_definition import AsyncTask, BatchTask, SyncTask, TaskDefinition
+from fairlane.task_options import Options, Terms, lane_of
 from fairlane.topics.errors import UsageError
 from fairlane.topics.names import DEFAULT_LEVEL, Lane
 from fairlane.topics.payload import Signature
 from fairlane.topics.routing import lane_for
+from fairlane.topics.schedules import Misfire, Schedule
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+AnyDefinition = TypeVar("AnyDefinition", bound=TaskDefinition[..., Any])
 
 AnyTask = AsyncTask[..., Any] | SyncTask[..., Any] | BatchTask[Any, Any, Any]
 
@@ -36,6 +40,7 @@ class TaskRegistry(ABC):
 
     def __init__(self) -> None:
         self._tasks: dict[str, AnyTask] = {}
+        self._schedules: dict[str, Schedule] = {}
 
     @property
     @abstractmethod
@@ -60,6 +65,71 @@ class TaskRegistry(ABC):
     def handlers(self) -> Mapping[str, Handler]:
         """What a worker needs to run the tasks, by task type."""
         return MappingProxyType({name: task.handler for name, task in self._tasks.items()})
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        """What is due by the clock, by `@app.schedule`."""
+        return tuple(self._schedules.values())
+
+    def schedule(
+        self,
+        when: str | Every,
+        *,
+        name: str = "",
+        tz: str = "UTC",
+        misfire: Misfire = "latest",
+        jitter_s: float = 0.0,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] = MappingProxyType({}),
+        **options: Unpack[Options],
+    ) -> Callable[[AnyDefinition], AnyDefinition]:
+        """Have tasks of a type enqueued by the clock, each instant once: `@app.schedule("0 9 * * 1-5")` on a task.
+
+        Workers do it, whichever of them owns the schedule: there is no scheduler to run. A later deployment that says
+        it differently, or no more, changes it, or removes it.
+
+        Args:
+            when: a cron expression of five fields, or six with the seconds first; or `every(30)`.
+            name: of the schedule, unique in the queue; the task's type by default.
+            tz: time zone that the expression goes by, as `Europe/Berlin`.
+            misfire: what becomes of instants for which no worker was there, or came more than a minute late: `skip`
+                them, enqueue the `latest`, or `all` of them, up to 1,000.
+            jitter_s: its tasks are due up to so much later, seconds: each by its own, whoever draws it.
+            args: of the task's function.
+            kwargs: of the task's function.
+            options: as for an enqueue: priority, key, max_attempts, timeout_s, expires_s.
+
+        Raises:
+            UsageError: it is never due, the name is none or taken, or an option does not exist.
+            PayloadError: the arguments do not fit the function.
+        """
+        check_options(options)
+
+        def register(task: AnyDefinition) -> AnyDefinition:
+            if not isinstance(task, TaskDefinition):
+                raise UsageError(
+                    f"{task!r} is no task", "Write @app.schedule(…) above @app.task, and both above the function"
+                )
+            found = schedule_of(
+                when,
+                task.options(**options) if options else task,
+                task.type,
+                name=name,
+                tz=tz,
+                misfire=misfire,
+                jitter_s=jitter_s,
+                args=args,
+                kwargs=kwargs,
+            )
+            other = self._schedules.get(found.name)
+            if other is not None and other.type != found.type:
+                raise UsageError(f"schedule {found.name!r} is one of {other.type!r} already", "Give it another name")
+            if other is not None and other != found:
+                raise UsageError(f"there are two schedules {found.name!r}", "Name them: @app.schedule(…, name='some')")
+            self._schedules[found.name] = found
+            return task
+
+        return register
 
     @overload
     def task(  # type: ignore[overload-overlap]

@@ -8,12 +8,16 @@ from __future__ import annotations
 import gc
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 import fairlane
 from fairlane.between import Between, most_of
 from fairlane.consumer.config import WorkerConfig
+from fairlane.consumer.schedule_machine import Deployment
 from fairlane.consumer.worker import Worker, no_lifespan
 from fairlane.settings import Settings
 from fairlane.topics import exception_text
+from fairlane.topics.clock import now_ms
 from fairlane.topics.names import QueueNames
 
 if TYPE_CHECKING:
@@ -75,6 +79,15 @@ def worker_of(app: Fairlane, **overrides: Any) -> Worker:
         lifespan=app.lifespan or no_lifespan,
         middleware=app.middleware,
         version=fairlane.__version__,
+        deployment=deployment_of(app),
+    )
+
+
+def deployment_of(app: Fairlane) -> Deployment:
+    """What the app defines for the clock, as of when it was deployed."""
+    deployed_ms = app.settings.deployed_ms or now_ms()
+    return Deployment(
+        tuple(replace(each, defined_ms=deployed_ms) for each in app.schedules), frozenset(app.handlers), deployed_ms
     )
 
 

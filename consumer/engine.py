@@ -14,8 +14,10 @@ from fairlane.consumer.feed import Feed
 from fairlane.consumer.handlers import Handlers
 from fairlane.consumer.orders import Orders
 from fairlane.consumer.outcome import Outcome
+from fairlane.consumer.owners import Owners
 from fairlane.consumer.reader import Reader
 from fairlane.consumer.retry import AttemptsMax
+from fairlane.consumer.schedule_machine import Deployment
 from fairlane.consumer.settler import Settler
 
 
@@ -24,7 +26,7 @@ def _nobody(_: Sequence[Outcome]) -> None:
 
 
 class Engine:
-    """Reader, feed and settler of one process.
+    """Reader, feed and settler of one process, and the owners of schedules where it has any.
 
     Args:
         config: of the worker.
@@ -58,11 +60,26 @@ class Engine:
         )
         self.feed = Feed(config, handlers, self.settler, wake)
         self.reader = Reader(config, self.settler, self.feed, on_crash=on_crash)
+        self.owners: Owners | None = None
+        self._config = config
+        self._on_crash = on_crash
+
+    def own(self, deployment: Deployment) -> None:
+        """Own schedules too, from the start on; said before it. The queue has the topics for it.
+
+        Args:
+            deployment: what the app of this worker defines.
+        """
+        self.owners = Owners(self._config, deployment, self.settler.post, on_crash=self._on_crash)
+        self.settler.turns.on_settled = self.owners.settled
+        self.reader.events.own(self.owners, self._config.names.events)
 
     def start(self) -> None:
-        """Start both threads."""
+        """Start all threads."""
         self.settler.start()
         self.reader.start()
+        if self.owners is not None:
+            self.owners.start()
 
     def obey(self, orders: Orders) -> None:
         """Do from now on what operators ask: start and read nothing of what is paused; any thread."""
@@ -78,4 +95,6 @@ class Engine:
         ends_at = time.monotonic() + timeout_s
         left = self.reader.stop(timeout_s)
         settled = self.settler.stop(max(1.0, ends_at - time.monotonic()))
+        if self.owners is not None:
+            self.owners.stop(1.0)
         return left and settled

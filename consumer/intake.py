@@ -18,6 +18,7 @@ from confluent_kafka import Message
 from fairlane.consumer import to_settler
 from fairlane.consumer.config import TIERS_ACCOUNT, WorkerConfig
 from fairlane.consumer.delivery import Assigned, Delivery, Partition, Unreadable
+from fairlane.consumer.event_intake import EventIntake
 from fairlane.consumer.flow import Flow, fits_map, has_room_again
 from fairlane.consumer.held import Held
 from fairlane.consumer.ledger import Progress
@@ -83,6 +84,8 @@ class Intake:
         self._lanes = {lane.topic: lane for lane in config.lanes}
         self._tiers = config.tier_of()
         self._hold_ms = hold_limit_ms(config.tiers)
+        self.events = EventIntake()
+        """Partitions whose records are no tasks."""
         self._readings: dict[Assigned, _Reading] = {}
         self._behind: set[Assigned] = set()
         self._held = Held(config.buffer_bytes // HELD_SHARE)
@@ -95,10 +98,12 @@ class Intake:
     @property
     def partitions(self) -> list[Partition]:
         """What is being read."""
-        return [assigned.key for assigned in self._readings]
+        return [*(assigned.key for assigned in self._readings), *self.events.positions()]
 
     def opened(self, assigned: Assigned, position: Position) -> bool:
         """A partition came; returns whether it starts paused."""
+        if assigned.topic == self.events.topic:
+            return self.events.opened(assigned, position)
         lane, tier = self._lanes.get(assigned.topic), self._tiers.get(assigned.topic)
         reading = _Reading(position, lane, tier, nap_ms(tier, self._config.tiers) if tier is not None else 0)
         self._readings[assigned] = reading
@@ -109,10 +114,12 @@ class Intake:
 
     def positions(self) -> dict[Partition, Position]:
         """Where reading of each partition began."""
-        return {assigned.key: reading.position for assigned, reading in self._readings.items()}
+        found = {assigned.key: reading.position for assigned, reading in self._readings.items()}
+        return found | self.events.positions()
 
     def gone(self, assigned: Sequence[Assigned]) -> None:
         """Partitions left."""
+        self.events.gone(assigned)
         for each in assigned:
             if self._readings.pop(each, None) is not None:
                 self._flow.gone(each.key)
@@ -131,6 +138,7 @@ class Intake:
 
     def reached_end(self, assigned: Assigned | None, end: int, now_ms: int) -> None:
         """A partition was read to its end."""
+        self.events.reached_end(assigned, end)
         if assigned in self._readings:
             reading = self._readings[assigned]
             self._behind.discard(assigned)

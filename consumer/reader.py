@@ -80,6 +80,7 @@ class Reader:
         limits[TIERS_ACCOUNT] = Limit(config.delayed_max, config.delayed_max // 2)
         self._flow = Flow(limits, config.buffer_bytes, weights, config.buffer_records)
         self._intake = Intake(config, self._flow, settler)
+        self.events = self._intake.events
         self._commands: deque[Callable[[Consumer], None]] = deque()
         self._stopping = threading.Event()
         self._draining = False
@@ -121,8 +122,8 @@ class Reader:
 
     @property
     def held(self) -> list[Assigned]:
-        """The partitions that this process holds."""
-        return self._assignment.held
+        """The partitions of lanes and tiers that this process holds."""
+        return [each for each in self._assignment.held if each.topic != self.events.topic]
 
     @property
     def intake(self) -> Intake:
@@ -151,14 +152,14 @@ class Reader:
                     self.rejoins += 1
                     code = lost.code if isinstance(lost, ConsumerLost) else ""
                     self._trouble.lost(lost, code, time.monotonic())
-                    self._forget(list(self._intake.partitions))
+                    self._forget(self._intake.partitions)
                     self._stopping.wait(REJOIN_BACKOFF_S)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the worker must hear of it
             self._on_crash(error)
 
     def _read(self) -> None:
         consumer = Consumer(self._properties(), logger=librdkafka_log)
-        topics = [lane.topic for lane in self._config.lanes] + list(self._config.tier_of())
+        topics = [*(lane.topic for lane in self._config.lanes), *self._config.tier_of(), *self.events.topics]
         try:
             consumer.subscribe(topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
             while not self._stopping.is_set():
@@ -256,7 +257,7 @@ class Reader:
                 self._hand_on(self._assignment.get(*partition), batch)
 
     def _hand_on(self, assigned: Assigned | None, batch: list[Message]) -> None:
-        if assigned is None:
+        if assigned is None or self.events.take(assigned, batch):
             return
         if batch:
             self._flow.came(assigned.key, len(batch))
@@ -272,6 +273,7 @@ class Reader:
         feed = self._feed
         taken_bytes = feed.taken_bytes + feed.places.paused_bytes
         pause, resume = self._flow.update(feed.taken, taken_bytes, self._settler.backlog_bytes)
+        self.events.look(pause, resume)
         if pause:
             consumer.pause([TopicPartition(*partition) for partition in pause])
         try:
@@ -309,8 +311,7 @@ class Reader:
         self._await(self._settler.resolved.wait, "what the settler left open is not resolved yet")
         positions = Positions(self._config, consumer).find(partitions, self._stopping.is_set)
         starts = []
-        paused: list[TopicPartition] = []
-        resumed: list[TopicPartition] = []
+        paused, resumed = list[TopicPartition](), list[TopicPartition]()
         for assigned in self._assignment.assign(partitions):
             position = positions[assigned.key]
             if assigned.key in before:
@@ -318,8 +319,9 @@ class Reader:
             start = TopicPartition(assigned.topic, assigned.partition, position.start)
             starts.append(start)
             starts_paused = self._intake.opened(assigned, position)
-            # After the settler heard of it: what the feed wants committed of it goes to the settler's books.
-            self._feed.take_over(assigned, position.restored, position.end)
+            if assigned.topic != self.events.topic:
+                # After the settler heard of it: what the feed wants committed of it goes to the settler's books.
+                self._feed.take_over(assigned, position.restored, position.end)
             (paused if starts_paused or self._draining else resumed).append(start)
         if before:
             for start in starts:

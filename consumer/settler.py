@@ -17,19 +17,32 @@ from typing import Final
 
 from fairlane.consumer import settle_reports
 from fairlane.consumer.assignment import Lease
+from fairlane.consumer.barrier import Barrier
 from fairlane.consumer.config import WorkerConfig
 from fairlane.consumer.delivery import Assigned
 from fairlane.consumer.head_of_line import MapHead
 from fairlane.consumer.ledger import Ledger, OffsetToCommit, Progress
 from fairlane.consumer.linger import QUIET_S, Linger
+from fairlane.consumer.loss_records import LossRecords
 from fairlane.consumer.outcome import OUTCOMES, Outcome, size_of
+from fairlane.consumer.owner_turns import OwnerTurns
 from fairlane.consumer.remedies import Remedies
 from fairlane.consumer.retry import AttemptsMax
 from fairlane.consumer.settle_meter import SettleMeter
 from fairlane.consumer.settle_records import Record, Settles
 from fairlane.consumer.settle_trouble import SettleTrouble
 from fairlane.consumer.settlement import Settling, halves, spared, still_ours
-from fairlane.consumer.to_settler import Closing, Delivered, Dropped, Message, Opened, ReachedEnd, RecordLosses, Stop
+from fairlane.consumer.to_settler import (
+    Closing,
+    Delivered,
+    Dropped,
+    Message,
+    Opened,
+    OwnerTurn,
+    ReachedEnd,
+    RecordLosses,
+    Stop,
+)
 from fairlane.consumer.transaction import Aborted, ProducerGivenUp, TransactionalProducer
 from fairlane.topics import tracing
 from fairlane.topics.denial import DENIALS
@@ -47,8 +60,6 @@ LATE_AFTER: Final = 3
 BATCH_MAX: Final = 10_000
 BATCH_MAX_BYTES: Final = 32 << 20
 """What goes into one transaction, so that it is through before its timeout however much has gathered."""
-
-
 _URGENT: Final = (RecordLosses, Closing, Stop)
 
 
@@ -85,18 +96,18 @@ class Settler:
         """Set while no transaction of an earlier producer of ours may still be committed behind our back."""
         self._urgent = threading.Event()
         self._ending = threading.Event()
-        self._in_transaction: Lease | None = None
-        self._idle = threading.Condition()
+        self._barrier = Barrier(lease)
         self._ledger = Ledger(config.head_of_line_records)
         self._linger = Linger(config.linger_max_s)
         self.meter = SettleMeter()
-        self._trouble = SettleTrouble(Remedies(config.names, config.connection))
+        self._trouble = SettleTrouble(remedies := Remedies(config.names, config.connection))
+        self.turns = OwnerTurns(remedies, self._barrier, self.meter)
         self._settles = Settles(config.names, config.tiers, config.worker, attempts_max or AttemptsMax())
         names = config.names
         self._own = frozenset({names.status, names.dlq, names.replies, *map(names.tier, config.tiers)}) | frozenset(
             lane.topic for lane in config.lanes
         )
-        self._losses: list[RecordLosses] = []
+        self._losses = LossRecords()
         self._producer: TransactionalProducer | None = None
         self._thread = threading.Thread(target=self._run, name="fairlane-settler", daemon=True)
         self.progress: Mapping[Assigned, Progress] = MappingProxyType({})
@@ -145,10 +156,7 @@ class Settler:
 
     def wait_past(self, number: int, timeout_s: float) -> bool:
         """Wait until no transaction is open that began under a lease older than `number`; whether that is so."""
-        with self._idle:
-            return self._idle.wait_for(
-                lambda: self._in_transaction is None or self._in_transaction.number >= number, timeout_s
-            )
+        return self._barrier.wait_past(number, timeout_s)
 
     def stop(self, timeout_s: float) -> bool:
         """Settle what came before, then end; whether that was done in time."""
@@ -195,7 +203,7 @@ class Settler:
 
     def _round(self) -> bool:
         self.moved_s = time.monotonic()
-        if not self._bell.wait(WATERMARK_DELAY_S) and not self._ledger.has_news:
+        if not (self.turns.wait(self.moved_s) or self._bell.wait(WATERMARK_DELAY_S) or self._ledger.has_news):
             return True
         self._gather()
         self._urgent.clear()
@@ -241,6 +249,8 @@ class Settler:
                 self._note(message)
         self._finish(arrived, batch)
         self._settle(batch)
+        if self.turns:
+            self._settle_turns()
         return True
 
     def _finish(self, arrived: Sequence[Outcome], batch: list[Settling]) -> None:
@@ -260,7 +270,7 @@ class Settler:
         for assigned, offsets in finished.items():
             self._ledger.finished(assigned, offsets)
 
-    def _note(self, message: Opened | ReachedEnd | RecordLosses | Closing | Dropped) -> None:
+    def _note(self, message: Opened | ReachedEnd | RecordLosses | Closing | Dropped | OwnerTurn) -> None:
         """What changes the books and settles nothing."""
         match message:
             case ReachedEnd():
@@ -269,12 +279,14 @@ class Settler:
                 self._ledger.open(*message)
             case RecordLosses():
                 if self._ledger.record_losses(message.assigned, message.losses):
-                    self._losses.append(message)
-            case Closing():
+                    self._losses.add(message)
+            case Closing() | Dropped():
                 self._ledger.drop(message.assigned)
-                message.done.set()
-            case Dropped():
-                self._ledger.drop(message.assigned)
+                self.turns.drop(message.assigned)
+                if isinstance(message, Closing):
+                    message.done.set()
+            case OwnerTurn():
+                self.turns.add(message)
 
     def _settle(self, batch: list[Settling]) -> None:
         if not batch and not self._ledger.has_news:
@@ -282,18 +294,22 @@ class Settler:
         try:
             self._settle_until_done(batch, apart=())
         except ProducerGivenUp as error:
-            if self._ending.is_set():
-                raise
-            self.meter.given_up += 1
-            self._trouble.given_up(error, time.monotonic())
-            self._ledger.drop_all()
-            self._losses.clear()
-            self.resolved.clear()
-            # First: until the old transaction is resolved, the offsets that Kafka has may still change.
-            self._renew_producer()
-            self._on_given_up()
+            self._give_up(error)
         finally:
             self._count(-len(batch), -sum(size_of(each.outcome) for each in batch))
+
+    def _give_up(self, error: ProducerGivenUp) -> None:
+        if self._ending.is_set():
+            raise error
+        self.meter.given_up += 1
+        self._trouble.given_up(error, time.monotonic())
+        self._ledger.drop_all()
+        self.turns.drop_all()
+        self._losses.clear()
+        self.resolved.clear()
+        # First: until the old transaction is resolved, the offsets that Kafka has may still change.
+        self._renew_producer()
+        self._on_given_up()
 
     def _settle_until_done(self, batch: Sequence[Settling], apart: Sequence[Settling]) -> None:
         """Settle the batch whatever it takes; `apart` is finished too, and belongs to a later transaction."""
@@ -325,10 +341,7 @@ class Settler:
                     raise ProducerGivenUp("ending") from error
 
     def _transact(self, batch: Sequence[Settling], apart: Sequence[Settling]) -> None:
-        with self._idle:
-            # Both under the lock: a lease read before a newer one was published is one that `wait_past` waits for.
-            lease = self._in_transaction = self._lease()
-        try:
+        with self._barrier.transaction() as lease:
             ours, stale = still_ours(batch, lease)
             if stale:
                 _logger.info("dropped %d outcomes of partitions that left", len(stale))
@@ -342,18 +355,27 @@ class Settler:
             began = time.monotonic()
             settled = [each.outcome for each in ours]
             self._write(records, offsets, lease, settled)
-            self.last_commit = self.moved_s = time.monotonic()
-            self._linger.observe(self.last_commit - began)
-            self.meter.committed(len(ours), self.last_commit - began)
-            self._trouble.over(self.last_commit)
+            self._committed(len(ours), began)
             self._ledger.committed(offsets, open_still)
             self.progress = self._ledger.progress()
-            self._tell_recorded({each.assigned for each in offsets})
+            self._losses.committed({each.assigned for each in offsets}, self._ledger)
             self._on_settled(settled)
-        finally:
-            with self._idle:
-                self._in_transaction = None
-                self._idle.notify_all()
+
+    def _committed(self, outcomes: int, began: float) -> None:
+        self.last_commit = self.moved_s = time.monotonic()
+        self._linger.observe(self.last_commit - began)
+        self.meter.committed(outcomes, self.last_commit - began)
+        self._trouble.over(self.last_commit)
+
+    def _settle_turns(self) -> None:
+        """Settle what owners have staged: one transaction a round, so that outcomes do not wait for them."""
+        assert self._producer is not None
+        began = time.monotonic()
+        try:
+            if self.turns.settle(self._producer.run, began):
+                self._committed(0, began)
+        except ProducerGivenUp as error:
+            self._give_up(error)
 
     def _write(
         self,
@@ -370,16 +392,6 @@ class Settler:
             tracing.end_commit(span, error)
             raise
         tracing.end_commit(span)
-
-    def _tell_recorded(self, committed: set[Assigned]) -> None:
-        """Losses that are in Kafka now let their suspects start; those of partitions that left are nobody's."""
-        waiting = []
-        for each in self._losses:
-            if each.assigned in committed:
-                each.done()
-            elif each.assigned in self._ledger:
-                waiting.append(each)
-        self._losses = waiting
 
     def _of(self, settling: Settling, stale: Sequence[Settling], lease: Lease) -> Sequence[Record]:
         # Where nothing is stale, as nearly always, it need not be asked of each.

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from fairlane.consumer.delivery import Assigned
 from fairlane.consumer.outcome import Outcome
+from fairlane.consumer.settle_records import Record
 from fairlane.topics.offset_map import OffsetMap
 
 
@@ -59,8 +60,26 @@ class Dropped(NamedTuple):
     assigned: tuple[Assigned, ...]
 
 
+class OwnerTurn(NamedTuple):
+    """Write these records and commit this offset in one transaction, for the owner of a partition of events.
+
+    Attributes:
+        assigned: the partition.
+        number: of the owner's turns.
+        offset: up to which events were fed.
+        records: states and tasks.
+        notes: for the log, once it is in Kafka.
+    """
+
+    assigned: Assigned
+    number: int
+    offset: int
+    records: tuple[Record, ...]
+    notes: tuple[str, ...] = ()
+
+
 class Stop(NamedTuple):
     """Settle all that came before, and end."""
 
 
-Message = Opened | Delivered | ReachedEnd | RecordLosses | Closing | Dropped | Stop | Outcome
+Message = Opened | Delivered | ReachedEnd | RecordLosses | Closing | Dropped | OwnerTurn | Stop | Outcome

@@ -52,7 +52,7 @@ class Trimming:
         self._config = config
         names = config.names
         own = [lane.topic for lane in config.lanes if names.owns(lane)]
-        self._topics = frozenset([*own, *config.tier_of()])
+        self._topics = frozenset([*own, *config.tier_of(), names.events])
         self._refused = False
         self._denials = Denials(config.connection, _logger)
 

@@ -33,12 +33,13 @@ from fairlane.consumer.health import State
 from fairlane.consumer.heartbeat import Pulse
 from fairlane.consumer.meter import Meter
 from fairlane.consumer.metrics import WorkerMetrics
+from fairlane.consumer.schedule_machine import Deployment
 from fairlane.consumer.shutdown import Event, Phase, Shutdown
 from fairlane.consumer.takeover import TakeOver
 from fairlane.consumer.threads import Threads
 from fairlane.consumer.trimming import Trimming
 from fairlane.consumer.vitals import Vitals
-from fairlane.topics.check import check_queue
+from fairlane.topics.check import check_queue, owners_lack
 from fairlane.topics.clock import now_ms
 from fairlane.topics.difference import grouped
 from fairlane.topics.events import Heartbeat, Pool, RunningTask
@@ -69,6 +70,7 @@ class Worker:
         lifespan: opens what handlers share, once per process, on the loop that runs them.
         middleware: wraps every attempt, the first one outermost.
         version: shown in the heartbeats.
+        deployment: the schedules of the app.
     """
 
     def __init__(
@@ -79,10 +81,12 @@ class Worker:
         lifespan: Lifespan = no_lifespan,
         middleware: Sequence[Middleware] = (),
         version: str = "",
+        deployment: Deployment = Deployment(),  # noqa: B008 - frozen
     ) -> None:
         self.config = config
         self._lifespan = lifespan
         self._version = version
+        self._deployment = deployment
         self._handler_count = len(handlers)
         self._shutdown = Shutdown()
         self._grace_s = config.grace_s
@@ -250,8 +254,20 @@ class Worker:
     def _check(self) -> None:
         """Refuse a queue that would lose data, and say what else is not as it should be."""
         topology = Topology.of(self.config.names, lanes=self.config.lanes, tiers=self.config.tiers)
-        for warning in grouped(check_queue(self.config.connection, topology)):
+        differences = check_queue(self.config.connection, topology)
+        for warning in grouped(differences):
             _logger.warning("%s", warning)
+        without = owners_lack(self.config.names, differences)
+        if not without:
+            self._engine.own(self._deployment)
+        elif self._deployment.schedules:
+            _logger.error(
+                "the app defines %d schedules, and they are off, since the queue lacks %s: `fairlane topics create "
+                "--queue %s` makes it, then start the workers again",
+                len(self._deployment.schedules),
+                without,
+                self.config.queue,
+            )
 
     async def _trim(self, take_over: TakeOver) -> None:
         trimming = Trimming(self.config)

@@ -7,20 +7,15 @@ of the audit. Nothing is written inside a transaction, and to ask twice is to as
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
-
+from fairlane.monitor.acknowledged import write
 from fairlane.monitor.offsets import Offsets
 from fairlane.topics.audit import AuditRecord, encode_audit
-from fairlane.topics.client_log import librdkafka_log
 from fairlane.topics.clock import now_ms
 from fairlane.topics.connection import Connection
 from fairlane.topics.control import REASON_MAX, WHO_MAX, ControlRecord, cut, encode_control
-from fairlane.topics.control_errors import NoControl, NotControlled
-from fairlane.topics.denial import is_denial, missing, on_topic
-from fairlane.topics.errors import KafkaUnreachable
+from fairlane.topics.control_errors import NoControl
 from fairlane.topics.names import QueueNames
 
 
@@ -99,34 +94,4 @@ class ControlLog:
         self._write(self._names.audit, [(each.key, encode_audit(each)) for each in records], done=len(records))
 
     def _write(self, topic: str, records: Sequence[tuple[bytes, bytes | None]], *, done: int) -> None:
-        """Write records, and return when all of them are acknowledged."""
-        if not records:
-            return
-        refused: list[KafkaError] = []
-
-        def told(error: KafkaError | None, _: Message) -> None:
-            if error is not None:
-                refused.append(error)
-
-        properties = self._connection.producer(message_timeout_ms=round(self._timeout_s * 1000))
-        producer = Producer(properties, logger=librdkafka_log)
-        for key, value in records:
-            produce = partial(producer.produce, topic, value, key, on_delivery=told)
-            try:
-                produce()
-            except BufferError:
-                producer.flush(self._timeout_s)
-                produce()
-            except KafkaException as raised:
-                refused.append(raised.args[0])
-                break
-        if producer.flush(self._timeout_s + 1.0):
-            raise KafkaUnreachable(self._connection.bootstrap, self._timeout_s)
-        if not refused:
-            return
-        error = refused[0]
-        if is_denial(error):
-            raise missing(error, f"write {topic}", self._connection, on_topic("Write", topic))
-        if error.code() in (KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
-            raise KafkaUnreachable(self._connection.bootstrap, self._timeout_s, error.str())
-        raise NotControlled(topic, error.name(), error.str(), done or len(records) - len(refused))
+        write(self._connection, self._timeout_s, topic, records, done=done)

@@ -57,6 +57,7 @@ def test_the_public_names_are_these_and_all_of_them_are_there() -> None:
         "UsageError",
         "WorkerPool",
         "context",
+        "every",
     ]
     for name in fairlane.__all__:
         assert getattr(fairlane, name).__module__.startswith("fairlane.")

@@ -49,13 +49,13 @@ def test_a_plan_shows_every_topic_its_settings_and_the_sum_without_any_kafka() -
         assert line[1:3] == [str(spec.partitions), str(spec.partitions * 3)]
         for name, value in spec.config.items():
             assert f"{name}={value} " in result.stdout
-    assert "In sum: 17 topics, 87 partitions, 261 replicas; 3 copies of each." in result.stdout
+    assert "In sum: 19 topics, 99 partitions, 297 replicas; 3 copies of each." in result.stdout
 
 
 def test_a_plan_as_json_is_the_declaration() -> None:
     result = run("plan", "--queue", "shop", "--replication", "1", "--json")
     plan = json.loads(result.stdout)
-    assert (plan["queue"], plan["partitions"], plan["replicas"]) == ("shop", 171, 171)
+    assert (plan["queue"], plan["partitions"], plan["replicas"]) == ("shop", 195, 195)
     lane = plan["topics"][0]
     assert (lane["name"], lane["role"], lane["partitions"]) == ("shop.p5", "lane", 12)
     assert lane["config"]["retention.ms"] == "-1"
@@ -81,13 +81,13 @@ def test_kafka_that_is_not_there_ends_with_3_and_one_line(
 def test_create_says_what_it_made_and_then_what_was_there(shop: list[str], queue: str) -> None:
     first = run("create", *shop)
     assert first.exit_code == 0
-    assert f"Made 17 topics of queue {queue}" in first.stdout
-    assert "171 partitions" in first.stdout
+    assert f"Made 19 topics of queue {queue}" in first.stdout
+    assert "195 partitions" in first.stdout
     assert "since the cluster has" in first.stdout
     second = run("create", *shop)
     assert second.exit_code == 0
     assert "Made" not in second.stdout
-    assert f"There already, and left as they are: 17 topics of queue {queue}" in second.stdout
+    assert f"There already, and left as they are: 19 topics of queue {queue}" in second.stdout
 
 
 @pytest.mark.kafka
@@ -96,16 +96,16 @@ def test_a_plan_tells_what_is_new_from_what_is_there(shop: list[str], queue: str
         lines = run("plan", *shop).stdout.splitlines()
         return [line.split()[-1] for line in lines if line.startswith(f"{queue}.")]
 
-    assert now() == ["new"] * 17
+    assert now() == ["new"] * 19
     run("create", *shop)
-    assert now() == ["there"] * 17
+    assert now() == ["there"] * 19
 
 
 @pytest.mark.kafka
 def test_check_of_a_queue_as_declared_ends_with_0(made: list[str], queue: str) -> None:
     result = run("check", *made)
     assert result.exit_code == 0
-    assert f"Queue {queue} is as declared: 17 topics, 31 partitions" in result.stdout
+    assert f"Queue {queue} is as declared: 19 topics, 35 partitions" in result.stdout
 
 
 @pytest.mark.kafka
@@ -196,14 +196,14 @@ def test_delete_wants_the_name_of_the_queue(made: list[str], queue: str) -> None
     assert run("check", *made).exit_code == 0
     deleted = run("delete", *made, answer=f"{queue}\n")
     assert deleted.exit_code == 0
-    assert f"Deleted 17 topics of queue {queue}" in deleted.stdout
+    assert f"Deleted 19 topics of queue {queue}" in deleted.stdout
     assert "No topic of queue" in run("delete", *made).stdout
 
 
 @pytest.mark.kafka
 def test_delete_as_json_never_asks(made: list[str], queue: str) -> None:
     assert isinstance(run("delete", *made, "--json").exception, UsageError)
-    assert len(json.loads(run("delete", *made, "--json", "--yes").stdout)["deleted"]) == 17
+    assert len(json.loads(run("delete", *made, "--json", "--yes").stdout)["deleted"]) == 19
 
 
 @pytest.mark.kafka

@@ -7,11 +7,13 @@ lack; what it needs to start is looked at apart. test_every_right.py goes throug
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -31,6 +33,7 @@ from rights_crew import (
     without_a_row,
 )
 from secured_kafka import SecuredKafka
+from worker_processes import worker_processes
 from working_queue import WorkingQueue, working_queue
 
 from fairlane import Fairlane
@@ -38,6 +41,7 @@ from fairlane.consumer.pool import WorkerPool
 from fairlane.monitor.control import Controller
 from fairlane.monitor.rerun import run_rerun
 from fairlane.monitor.rerun_job import RerunJob
+from fairlane.monitor.schedules import ScheduleKeeper
 from fairlane.topics.admin import TopicAdmin
 from fairlane.topics.check import check_queue
 from fairlane.topics.clock import now_ms
@@ -69,6 +73,7 @@ def crew(secured: SecuredKafka, shop: WorkingQueue) -> Iterator[Crew]:
     [
         ("Read", "workers", "", ""),
         ("Read", "control", "", ""),
+        ("Read", "events", "", ""),
         ("Write", "dlq", "dead", "failed"),
         ("Write", "status", "ok", "completed"),
         ("Write", "workers", "", ""),
@@ -135,6 +140,50 @@ def test_a_worker_that_starts_without_a_right_begins_when_it_has_it(
             queue.wait_event(task, "completed", timeout_s=40)
 
 
+APP = """
+from fairlane import Fairlane, every
+
+app = Fairlane("{queue}")
+
+@app.schedule(every(1))
+@app.task
+async def ok() -> None:
+    pass
+"""
+
+
+def test_a_worker_says_what_it_lacks_to_own_schedules_and_does_when_it_has_it(
+    secured: SecuredKafka, tmp_path: Path
+) -> None:
+    with working_queue(secured.admin.bootstrap, partitions=1) as queue:
+        user, names = somebody(secured, "worker", queue.names), queue.names
+        define, write, read = (
+            of("worker", names, *each) for each in (("Write", "events"), ("Write", "state"), ("Read", "state"))
+        )
+        # Whoever may not even see it has no schedules.
+        secured.give(user, [Right("topic", names.state, "Describe")])
+        secured.take(user, [define, write])
+        keeper = ScheduleKeeper(secured.admin, names, who="ann", via="cli", timeout_s=20)
+        with worker_processes(queue, APP, tmp_path) as workers:
+
+            def told(name: str, right: Right) -> None:
+                wait_until(lambda: names_it(workers.log(name), user, right), f"it lacks {right}", timeout_s=60)
+                secured.give(user, [right])
+
+            url = f"kafka://{user.bootstrap}/{names.queue}"
+            workers.start("a", "--queue-url", url, env=user.environ(names.queue))
+            told("a", define)
+            told("a", write)
+            wait_until(lambda: any(each.fired for each in keeper.all()), "it is due", timeout_s=60)
+            workers.signal("a", signal.SIGKILL)
+            workers.wait("a")
+            secured.take(user, [read])
+            workers.start("b", "--queue-url", url, env=user.environ(names.queue))
+            told("b", read)
+            wait_until(lambda: "own 1 schedules" in workers.log("b"), "it owns them", timeout_s=40)
+            workers.stop_all()
+
+
 # Who enqueues, and who looks and mends: the commands that people type.
 
 OK = ("enqueue", "--type", "ok", "--payload", "{}", "--log-level", "warning")
@@ -152,10 +201,12 @@ OK = ("enqueue", "--type", "ok", "--payload", "{}", "--log-level", "warning")
         ("monitor", "Read", "audit", ("dlq", "list")),
         ("monitor", "Read", "status", ("status", "{task}")),
         ("monitor", "Read", "control", ("control", "list")),
+        ("monitor", "Read", "state", ("schedule", "list")),
         ("monitor", "Describe", "group", ("monitor", "--once")),
         ("operator", "Write", "p3", ("dlq", "replay", "--all", "--again", "--yes")),
         ("operator", "Write", "audit", ("dlq", "replay", "--all", "--again", "--yes")),
         ("operator", "Write", "control", ("pause", "--lane", "p2", "--for", "1s")),
+        ("operator", "Write", "events", ("schedule", "add", "x", "--type", "ok", "--every", "1h")),
         ("operator", "Write", "replay", ("dlq", "replay", "--all", "--again", "--yes")),
         ("operator", "Delete", "dlq", ("dlq", "purge", "--all", "--replayed", "--yes")),
         ("admin", "AlterConfigs", "dlq", ("topics", "mend", "--yes")),

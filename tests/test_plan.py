@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlane.topics.check import refuse
+from fairlane.topics.check import owners_lack, refuse
 from fairlane.topics.difference import Difference, grouped
 from fairlane.topics.errors import QueueBroken, QueueUnknown
 from fairlane.topics.names import Lane, QueueNames
@@ -70,6 +70,9 @@ def test_a_queue_that_was_made_as_declared_differs_in_nothing(partitions: int, b
         # what operators asked for is forgotten after a while
         ("shop.control", "cleanup.policy", "delete", "broken"),
         ("shop.control", "cleanup.policy", "compact,delete", "broken"),
+        ("shop.state", "cleanup.policy", "delete", "broken"),
+        ("shop.events", "cleanup.policy", "compact", "broken"),
+        ("shop.events", "retention.ms", "604800000", "broken"),
         # nothing is lost, but the clock of a client decides
         ("shop.p5", "message.timestamp.type", "CreateTime", "warning"),
         # a policy that deletes nothing only costs disk
@@ -129,8 +132,8 @@ def test_commands_name_the_queue_as_the_caller_did() -> None:
 @pytest.mark.parametrize("name", [spec.name for spec in TOPOLOGY.specs])
 def test_a_missing_topic_is_broken_but_for_what_a_queue_of_an_older_fairlane_lacks(name: str) -> None:
     (difference,) = compare(TOPOLOGY, without(as_declared(), name))
-    # Without control nothing is lost: nobody can pause or cancel.
-    severity = "warning" if name == "shop.control" else "broken"
+    # Without these nothing is lost: nobody can pause or cancel, and there are no schedules.
+    severity = "warning" if name in ("shop.control", "shop.events", "shop.state") else "broken"
     assert (difference.severity, difference.kind, difference.topic) == (severity, "missing", name)
     assert difference.command == "fairlane topics create --queue shop"
 
@@ -171,11 +174,11 @@ def test_a_foreign_lane_that_kafka_hides_is_named_in_the_right_that_shows_it() -
     assert difference.command.endswith("--operation Describe --topic 'orders'")
 
 
-def test_a_configuration_that_may_not_be_read_is_one_warning_and_not_seventeen() -> None:
+def test_a_configuration_that_may_not_be_read_is_one_warning_and_not_one_for_each() -> None:
     topics = {name: replace(topic, config=None) for name, topic in as_declared().topics.items()}
     (difference,) = compare(TOPOLOGY, Found(topics))
     assert (difference.severity, difference.kind) == ("warning", "unreadable")
-    assert "17 topics" in difference.why
+    assert "19 topics" in difference.why
     assert "--operation DescribeConfigs --topic 'shop.' --resource-pattern-type prefixed" in difference.command
 
 
@@ -202,6 +205,23 @@ def test_more_than_one_partition_where_order_matters_warns(name: str) -> None:
     (difference,) = compare(TOPOLOGY, but(as_declared(), name, partitions=3))
     assert (difference.severity, difference.kind, difference.declared) == ("warning", "partitions", "1")
     assert f"--delete --topic '{name}' && fairlane topics create --queue shop" in difference.command
+
+
+def test_a_changelog_has_as_many_partitions_as_the_events_whatever_the_lanes_have() -> None:
+    grown = as_declared(Topology.of(SHOP, partitions=24))
+    both = but(but(grown, "shop.events", partitions=12), "shop.state", partitions=12)
+    assert judged(both) == []
+    (difference,) = compare(TOPOLOGY, but(both, "shop.state", partitions=24))
+    assert (difference.severity, difference.kind, difference.topic, difference.declared) == (
+        "warning",
+        "partitions",
+        "shop.state",
+        "12",
+    )
+    assert "--create --topic 'shop.state' --partitions 12" in difference.command
+    assert owners_lack(SHOP, (difference,)) == "shop.state"
+    assert owners_lack(SHOP, compare(TOPOLOGY, without(as_declared(), "shop.p3"))) == ""
+    assert owners_lack(SHOP, compare(TOPOLOGY, without(as_declared(), "shop.events"))) == "shop.events"
 
 
 @pytest.mark.parametrize("name", ["shop.dlq", "shop.status", "shop.replies"])

@@ -255,20 +255,20 @@ def test_what_begins_anew_waits_for_a_settlement_that_is_open_still(monkeypatch:
     bench = Bench(revoke_grace_s=0)
     bench.assign(LANE)
     (before,) = bench.reader.held
-    settler: Any = bench.settler
-    settler._in_transaction = bench.reader.lease
+    barrier: Any = bench.settler._barrier
+    barrier._open = bench.reader.lease
 
     def end() -> None:
-        with settler._idle:
-            settler._in_transaction = None
-            settler._idle.notify_all()
+        with barrier._changed:
+            barrier._open = None
+            barrier._changed.notify_all()
 
     threading.Timer(3 * reading.LOOK_S, end).start()
     bench.reader._reset(bench.consumer.as_consumer())
-    assert settler._in_transaction is None
+    assert barrier._open is None
     (after,) = bench.reader.held
     assert after.epoch > before.epoch
-    settler._in_transaction = bench.reader.lease
+    barrier._open = bench.reader.lease
     monkeypatch.setattr(reading, "RESOLVE_S", reading.LOOK_S)
     with pytest.raises(PositionsUnknown):
         bench.reader._reset(bench.consumer.as_consumer())

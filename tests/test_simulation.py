@@ -42,6 +42,16 @@ def test_an_operator_pauses_and_cancels_and_nothing_is_lost_or_starts_all_the_sa
     assert cancelled > 0
 
 
+def test_each_instant_of_a_schedule_is_a_task_once_whoever_owns_it_dies_or_comes_late() -> None:
+    fired = 0
+    for seed in range(8):
+        world = replace(draw(Random(seed)), schedules=6, tasks=20, every_s=0.5, workers=3, operator_s=0.0)
+        result = Run(seed, world).run()
+        assert result.violation == ""
+        fired += result.scheduled
+    assert fired > 500
+
+
 def test_what_is_moved_aside_while_it_runs_has_one_end_too() -> None:
     moved = 0
     for seed in range(3, 7):

@@ -19,11 +19,12 @@ def spec(topology: Topology, name: str) -> TopicSpec:
     return next(spec for spec in topology.specs if spec.name == name)
 
 
-def test_a_queue_has_its_lanes_tiers_and_six_topics_more() -> None:
+def test_a_queue_has_its_lanes_tiers_and_eight_topics_more() -> None:
     assert [spec.name for spec in Topology.of(SHOP).specs] == [
         *("shop.p5", "shop.p4", "shop.p3", "shop.p2", "shop.p1"),
         *("shop.retry-1s", "shop.retry-5s", "shop.retry-1m", "shop.retry-10m", "shop.retry-2h", "shop.retry-1d"),
-        *("shop.dlq", "shop.status", "shop.replies", "shop.control", "shop.audit", "shop.workers"),
+        *("shop.dlq", "shop.status", "shop.replies", "shop.control", "shop.audit"),
+        *("shop.events", "shop.state", "shop.workers"),
     ]
 
 
@@ -52,6 +53,8 @@ def test_what_is_not_settled_is_never_deleted_by_age_or_size(name: str) -> None:
         ("shop.replies", "delete", 12, "3600000"),
         ("shop.control", "compact", 1, None),
         ("shop.audit", "delete", 1, "-1"),
+        ("shop.events", "delete", 12, "-1"),
+        ("shop.state", "compact", 12, None),
         ("shop.workers", "compact,delete", 1, "3600000"),
     ],
 )

@@ -40,8 +40,8 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
         who: user and host, or the name of the token, as far as they are known.
         via: where it was asked for: `cli`, `api`, `dashboard`.
         action: what was done: `replay`, `purge` of letters, `rerun` of tasks that ran; of the queue itself `cancel`,
-            `pause`, `resume`, `weight`, `kill`, `demote`.
-        target: what it was done to where that is no letter: a task's id, a lane, `type:<type>`.
+            `pause`, `resume`, `weight`, `kill`, `demote`, `schedule add`, `schedule pause` and so on.
+        target: what it was done to where that is no letter: a task's id, a lane, `type:<type>`, a schedule.
         letter: `topic/partition/offset` of the dead letter.
         task_id: id of the letter's task.
         to: topic that the letter went to.

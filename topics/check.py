@@ -17,6 +17,7 @@ from fairlane.topics.connection import Connection
 from fairlane.topics.deadline import Deadline
 from fairlane.topics.difference import Difference, grouped
 from fairlane.topics.errors import KafkaTooOld, QueueBroken, QueueUnknown
+from fairlane.topics.names import QueueNames
 from fairlane.topics.plan import compare
 from fairlane.topics.probe import ask_broker
 from fairlane.topics.reader import DEFAULT_TIMEOUT_S, TopicReader
@@ -99,6 +100,18 @@ def check_queue(
     differences = compare(topology, found)
     refuse(topology, differences, connection.bootstrap)
     return differences
+
+
+def owners_lack(names: QueueNames, differences: Sequence[Difference]) -> str:
+    """Which topic keeps a worker from owning schedules, "" if it may: one that is missing, hidden, or does not match.
+
+    Args:
+        names: of the queue.
+        differences: what `check_queue` found.
+    """
+    keeps = {"missing", "forbidden", "partitions"}
+    lacking = [each.topic for each in differences if each.kind in keeps and each.topic in (names.events, names.state)]
+    return min(lacking, default="")
 
 
 def refuse(topology: Topology, differences: Sequence[Difference], bootstrap: str) -> None:

@@ -63,3 +63,18 @@ class NoControl(FairlaneError):
             f"queue {self.queue!r} has no topic {self.topic}, so nobody would hear of it. "
             f"`fairlane topics create --queue {self.queue}` makes it; workers follow it from their next start"
         )
+
+
+@dataclass(eq=False)
+class NoSchedules(FairlaneError):
+    """The queue lacks a topic that schedules need: it was made by an older fairlane."""
+
+    exit_code: ClassVar[int] = 4
+    queue: str
+    topic: str
+
+    def __str__(self) -> str:
+        return (
+            f"queue {self.queue!r} has no topic {self.topic}, so it has no schedules. "
+            f"`fairlane topics create --queue {self.queue}` makes it; workers own schedules from their next start"
+        )

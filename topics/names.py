@@ -129,6 +129,16 @@ class QueueNames:
         return f"{self.queue}.audit"
 
     @property
+    def events(self) -> str:
+        """What happens to entities that one worker owns at a time: schedules."""
+        return f"{self.queue}.events"
+
+    @property
+    def state(self) -> str:
+        """The newest state of each such entity: the changelog of its owner; compacted."""
+        return f"{self.queue}.state"
+
+    @property
     def workers(self) -> str:
         """Heartbeats."""
         return f"{self.queue}.workers"

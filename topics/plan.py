@@ -14,7 +14,7 @@ from typing import Final, Literal
 from fairlane.topics.difference import Difference
 from fairlane.topics.names import DEFAULT_PARTITIONS
 from fairlane.topics.topic_settings import HOP_HEADROOM_BYTES, Role, Setting, Severity, in_sync
-from fairlane.topics.topology import ONE_PARTITION, SAME_COUNT, TopicSpec, Topology
+from fairlane.topics.topology import OF_OWNERS, ONE_PARTITION, SAME_COUNT, TopicSpec, Topology
 
 _NAMED: Final = 3
 """So many topics a command names one by one."""
@@ -131,16 +131,17 @@ class _Judge:
             hidden = sorted(self.found.forbidden & {each.name for each in self.wanted.owned})
             acl = self._right("Describe", hidden if spec.owned else [spec.name])
             why = "without the right to Describe it, nobody can tell whether it exists"
+            severity: Severity = "warning" if spec.role in OF_OWNERS else "broken"
             return Difference(
-                "broken", "forbidden", spec.name, "the topic", "visible", "hidden from this user", why, acl
+                severity, "forbidden", spec.name, "the topic", "visible", "hidden from this user", why, acl
             )
         if spec.owned:
             why, command = spec.why, self._create()
         else:
             why = "it is a lane of this queue, but belongs to somebody else, who makes it"
             command = self._kafka("topics", f"--create --topic '{spec.name}'")
-        # A queue that an older fairlane made works without: nobody can pause or cancel then.
-        severity: Severity = "warning" if spec.role == "control" else "broken"
+        # A queue that an older fairlane made works without: nobody can pause or cancel then, or there are no schedules.
+        severity = "warning" if spec.role == "control" or spec.role in OF_OWNERS else "broken"
         return Difference(severity, "missing", spec.name, "the topic", "there", "missing", why, command)
 
     def _offline(self, topic: FoundTopic) -> list[Difference]:
@@ -152,6 +153,8 @@ class _Judge:
         return [Difference("warning", "offline", topic.name, "a leader", "there", without, why, command)]
 
     def _partitions(self, spec: TopicSpec, topic: FoundTopic) -> list[Difference]:
+        if spec.role == "state":
+            return self._changelog(spec, topic)
         counted = spec.role in SAME_COUNT or spec.role in ONE_PARTITION
         if not counted or topic.partitions == spec.partitions:
             return []
@@ -166,6 +169,15 @@ class _Judge:
             why = "its records are in one order only within one partition"
             command = self._kafka("topics", f"--delete --topic '{spec.name}'") + " && " + self._create()
         return [self._numbers(spec, "partitions", spec.partitions, topic.partitions, why, command)]
+
+    def _changelog(self, spec: TopicSpec, topic: FoundTopic) -> list[Difference]:
+        events = self.found.topics.get(self.wanted.names.events)
+        if events is None or events.partitions == topic.partitions:
+            return []
+        why = f"what {events.name} did to an entity is kept in the same partition here, so schedules are off"
+        made = f"--create --topic '{topic.name}' --partitions {events.partitions} --config cleanup.policy=compact"
+        command = self._kafka("topics", f"--delete --topic '{topic.name}'") + " && " + self._kafka("topics", made)
+        return [self._numbers(spec, "partitions", events.partitions, topic.partitions, why, command)]
 
     def _replication(self, spec: TopicSpec, topic: FoundTopic) -> list[Difference]:
         if topic.replication >= spec.replication:

@@ -31,7 +31,8 @@ DOES: Final[Mapping[Role, str]] = MappingProxyType(
         "producer": "enqueues, waits for results",
         "worker": "runs tasks, retries, buries, trims",
         "monitor": "looks: monitor, workers, status, dlq list and show, topics check and describe",
-        "operator": "what a monitor may, deals with dead letters, replays, and asks of workers: cancel, pause, kill",
+        "operator": "what a monitor may, deals with dead letters, replays, and asks of workers: cancel, pause, kill, "
+        "schedules",
         "admin": "makes, checks, mends, grows and deletes the queue's topics",
     }
 )
@@ -153,6 +154,10 @@ def _worker(its: _Topics) -> list[Right]:
         *its.on("Read", [names.control], "what operators ask"),
         *its.on("Write", [names.control], "that a cancel has served"),
         *its.on("Describe", [names.audit], "whether the queue is whole"),
+        *its.on("Read", [names.events, names.state], "schedules that it owns"),
+        *its.on("Write", [names.events], "schedules of its app"),
+        *its.on("Write", [names.state], "how far schedules are"),
+        *its.on("Delete", [names.events], "trimming: DeleteRecords has no smaller right"),
         its.group("Read", "to join the group and commit"),
         Right(
             "transactional-id", f"{names.group}-", "Write", True, "settling, one id a start; ending that of the dead"
@@ -165,7 +170,8 @@ def _monitor(its: _Topics) -> list[Right]:
     read = [*its.lanes, *its.foreign, *its.tiers, names.dlq, names.status, names.audit, names.control, names.workers]
     return [
         *its.on("Read", read, "what waits, what became of it, who works"),
-        *its.on("Describe", [names.replies], "whether the queue is whole"),
+        *its.on("Read", [names.state], "schedules"),
+        *its.on("Describe", [names.replies, names.events], "whether the queue is whole"),
         *its.on("DescribeConfigs", its.owned, "topics check"),
         its.group("Describe", "how far the workers are"),
     ]
@@ -173,10 +179,13 @@ def _monitor(its: _Topics) -> list[Right]:
 
 def _operator(its: _Topics) -> list[Right]:
     replay = f"{its.names.group}-replay"
+    # To write events implies to see that they are there.
+    implied = its.names.events, "Describe"
     return [
-        *_monitor(its),
+        *(right for right in _monitor(its) if (right.name, right.operation) != implied),
         *its.on("Write", [*its.lanes, *its.foreign], "letters that are put back, tasks that run again"),
         *its.on("Write", [its.names.control], "cancel, pause, resume, weight, kill, demote"),
+        *its.on("Write", [its.names.events], "add, pause, resume and remove schedules"),
         *its.on("Write", [its.names.audit], "who did what"),
         *its.on("Delete", [its.names.dlq], "dlq purge, which only marks letters without it"),
         Right("transactional-id", replay, "Write", True, "both in one transaction, of an id for each replay of tasks"),

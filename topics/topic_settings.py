@@ -15,7 +15,9 @@ Severity = Literal["broken", "warning"]
 Rule = Literal["equal", "at least", "at most", "policy"]
 """What counts as declared: this value; it or more (-1 is more than anything); it or less; this set of policies."""
 
-Role = Literal["lane", "foreign lane", "tier", "dlq", "status", "replies", "control", "audit", "workers"]
+Role = Literal[
+    "lane", "foreign lane", "tier", "dlq", "status", "replies", "control", "audit", "events", "state", "workers"
+]
 
 DAY_MS: Final = 86_400_000
 HOUR_MS: Final = 3_600_000
@@ -162,6 +164,15 @@ def _by_role(role: Role, max_message_bytes: int) -> tuple[Setting, ...]:
                 _kept(-1, "who did what is kept, and a letter whose replay is forgotten could be replayed again"),
                 Setting("retention.bytes", "-1", "who did what is kept", "at least"),
                 _BROKER_TIME,
+            )
+        case "events":
+            size = _size(max_message_bytes, "larger events are refused when they are written")
+            return (*_NOT_BY_AGE, _BROKER_TIME, size, _TRIMMED)
+        case "state":
+            return (
+                _policy("compact", "deletion by age would forget schedules, and how far they are", "broken"),
+                _rolled(HOUR_MS, "only segments that are closed are compacted, and every new owner reads all"),
+                _CLEANED_EARLY,
             )
         case "workers":
             return (

@@ -24,6 +24,10 @@ SAME_COUNT: Final = frozenset({"lane", "tier"})
 ONE_PARTITION: Final = frozenset({"control", "audit", "workers"})
 """Roles whose topics have one partition."""
 
+OF_OWNERS: Final = frozenset({"events", "state"})
+"""Roles whose topics have one number of partitions for life: an entity stays in the partition of its key. A queue that
+was made before them works, without schedules."""
+
 MAX_REPLICATION: Final = 3
 """How many copies a queue has where the cluster has the brokers for it."""
 
@@ -37,6 +41,8 @@ _WHY: Final[Mapping[Role, str]] = MappingProxyType(
         "replies": "results for producers that wait; each reads one partition",
         "control": "what operators ask of all workers, in one order, so one partition",
         "audit": "who did what, in one order, so one partition",
+        "events": "what happens to schedules; whoever holds a partition owns those in it",
+        "state": "the newest state of each schedule, in the same partition as its events; its owner's changelog",
         "workers": "a heartbeat a second from every worker; one partition is enough",
     }
 )
@@ -148,7 +154,8 @@ class Topology:
         ]
         own += [("tier", names.tier(tier)) for tier in self.tiers]
         own += [("dlq", names.dlq), ("status", names.status), ("replies", names.replies)]
-        own += [("control", names.control), ("audit", names.audit), ("workers", names.workers)]
+        own += [("control", names.control), ("audit", names.audit)]
+        own += [("events", names.events), ("state", names.state), ("workers", names.workers)]
         return tuple(self._spec(role, name) for role, name in own)
 
     def _spec(self, role: Role, name: str) -> TopicSpec:
@@ -178,5 +185,6 @@ class Topology:
 def topics_of_queue(queue: QueueNames, topics: Iterable[str]) -> tuple[str, ...]:
     """Those of `topics` whose names derive from the queue's, whatever lanes and tiers it has now."""
     fixed = {queue.dlq, queue.status, queue.replies, queue.control, queue.audit, queue.workers}
+    fixed |= {queue.events, queue.state}
     varying = re.compile(re.escape(queue.queue) + r"\.(p\d+|retry-[1-9]\d*[smhd])")
     return tuple(sorted(topic for topic in topics if topic in fixed or varying.fullmatch(topic)))

@@ -108,7 +108,7 @@ def enqueue(
     log_level: OptionalLogLevel = None,
 ) -> None:
     """Enqueue a task: fairlane enqueue --queue shop --type email --payload '{"to": "ann@example.com"}'."""
-    data = _payload(payload, raw=raw)
+    data = read_payload(payload, raw=raw)
     options: Options = {}
     if priority is not None:
         options["priority"] = priority
@@ -145,7 +145,7 @@ def enqueue(
             typer.echo(json.dumps(said))
 
 
-def _payload(given: str, *, raw: bool) -> bytes:
+def read_payload(given: str, *, raw: bool) -> bytes:
     """The payload's bytes, checked to be JSON unless they are raw."""
     if given == "-":
         data = sys.stdin.buffer.read()

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 import fairlane
-from fairlane.cli import control, dlq, dlq_replay, enqueue, kafka, monitor, orders, tasks, topics
+from fairlane.cli import control, dlq, dlq_replay, enqueue, kafka, monitor, orders, schedule, tasks, topics
 from fairlane.cli.audit import audit
 from fairlane.cli.demo import demo
 from fairlane.cli.explain import explain
@@ -49,6 +49,7 @@ app.command()(orders.weight)
 app.command()(orders.kill)
 app.command()(orders.demote)
 app.add_typer(control.app)
+app.add_typer(schedule.app)
 app.command()(audit)
 app.command()(demo)
 app.command()(status)

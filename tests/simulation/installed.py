@@ -11,15 +11,27 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from fairlane.consumer import engine, feed, flow, positions, reader, settler, transaction
+from fairlane.consumer import (
+    announcing,
+    barrier,
+    changelog,
+    engine,
+    feed,
+    flow,
+    owners,
+    positions,
+    reader,
+    settler,
+    transaction,
+)
 from fairlane.testing.memory import MemoryBroker
 from simulation.network import Network
 from simulation.stdlib import DirectCaller, Threading, Time
 from simulation.world import World
 
 Log = Callable[[str], object]
-ON_TIME = (engine, positions, reader, settler, transaction)
-ON_THREADS = (feed, reader, settler)
+ON_TIME = (announcing, changelog, engine, positions, reader, settler, transaction)
+ON_THREADS = (barrier, feed, owners, reader, settler)
 
 
 @contextmanager
@@ -50,7 +62,9 @@ def installed(
     replaced: list[tuple[object, str, object]] = [
         *((module, "time", Time(world)) for module in ON_TIME),
         *((module, "threading", Threading(world)) for module in ON_THREADS),
-        (reader, "now_ms", world.now_ms),
+        *((module, "now_ms", world.now_ms) for module in (announcing, owners, reader)),
+        (changelog, "Consumer", client(broker.consumer)),
+        (announcing, "Producer", client(broker.producer)),
         (reader, "Consumer", client(broker.consumer)),
         (transaction, "Producer", client(broker.producer)),
         (transaction, "BoundedCaller", DirectCaller),

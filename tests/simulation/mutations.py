@@ -15,10 +15,12 @@ from unittest.mock import patch
 
 from fairlane.consumer import intake, positions, settler
 from fairlane.consumer.assignment import Assignment, Lease
+from fairlane.consumer.changelog import Changelog, Step
 from fairlane.consumer.delays import DelayHeap
 from fairlane.consumer.flow import Flow
 from fairlane.consumer.ledger import Ledger
 from fairlane.consumer.reader import Reader
+from fairlane.consumer.schedule_machine import Schedules
 from fairlane.consumer.scheduler import Scheduler
 from fairlane.consumer.settle_records import Settles
 from fairlane.consumer.settlement import Settling
@@ -26,9 +28,10 @@ from fairlane.consumer.suspects import SuspectGate
 from fairlane.consumer.tracker import PartitionTracker
 from fairlane.consumer.transaction import TransactionalProducer
 from fairlane.topics.offset_map import NO_LOSSES, OffsetMap
+from fairlane.topics.schedules import encode
 from simulation.network import Weather
 from simulation.run import Result, Run
-from simulation.scenario import draw
+from simulation.scenario import NAMES, draw
 
 Change = tuple[object, str, object]
 
@@ -192,7 +195,45 @@ def _never_resumed() -> Sequence[Change]:
     return [(Flow, "relieve", lambda *_: None)]
 
 
+def _no_changelog() -> Sequence[Change]:
+    step = Changelog.step
+
+    def reads_nothing(self: Any) -> Step:
+        return Step([], step(self).through)
+
+    return [(Changelog, "step", reads_nothing)]
+
+
+def _no_offset_of_owners() -> Sequence[Change]:
+    """What only a timer caused sends no offset, so nobody asks whose partition it is, or waits for what is pending."""
+    run = TransactionalProducer.run
+
+    def without(self: Any, records: Any, offsets: Any, lease: Any) -> None:
+        sent = self.__dict__.setdefault("sent", set())
+        run(self, records, [each for each in offsets if (each.assigned, each.offset) not in sent], lease)
+        sent.update((each.assigned, each.offset) for each in offsets if each.assigned.topic == NAMES.events)
+
+    properties = Changelog._properties
+    committed = lambda self, _: properties(self, "read_committed")  # noqa: E731
+    return [(TransactionalProducer, "run", without), (Changelog, "_properties", committed)]
+
+
+def _instants_twice() -> Sequence[Change]:
+    """How far a schedule is goes into the changelog a turn late."""
+
+    def late(self: Any, state: Any, changes: Any) -> None:
+        before = self._entries.get(state.schedule.name)
+        changes.states[state.schedule.name] = encode(before.state if before is not None else state)
+        self._note(state)
+
+    return [(Schedules, "_write", late)]
+
+
 STORMY = Weather(errors=0.03, lost=0.01, fatal=0.01, gone=0.005)
+
+SCHEDULED: dict[str, Any] = {
+    "schedules": 6, "tasks": 20, "every_s": 0.5, "workers": 3, "partitions": 3, "send_s": 15.0, "storm_s": 25.0
+}  # fmt: skip
 
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation("the highest finished offset is committed", ("none lost",), _highest_finished),
@@ -269,4 +310,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         _never_resumed,
         {"unfinished": 4, "span": 10, "workers": 1, "partitions": 1, "tasks": 30, "send_s": 4.0, "every_s": 6.0},
     ),
+    Mutation("a new owner does not read its changelog", ("once", "one transaction"), _no_changelog, SCHEDULED),
+    Mutation(
+        "an owner sends no offset, and its successor reads what is committed by then",
+        ("once",),
+        _no_offset_of_owners,
+        SCHEDULED
+        | {"slow_s": 6.0, "revoke_grace_s": 0.5, "weather": Weather(), "partitions": 6, "workers": 5, "storm_s": 40.0},
+    ),
+    Mutation("how far a schedule is is written a turn late", ("once", "one transaction"), _instants_twice, SCHEDULED),
 )

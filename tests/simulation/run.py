@@ -12,12 +12,13 @@ from random import Random
 
 import msgspec
 
-from fairlane.testing.memory import MemoryBroker
+from fairlane.testing.memory import Commit, MemoryBroker
 from simulation.accounts import Accounts
 from simulation.installed import Log, installed
 from simulation.network import REFUSALS, Network, SimClock, Weather
 from simulation.operating import Operating
 from simulation.scenario import LOST_MAX, NAMES, RECORD_MAX_BYTES, Scenario, draw
+from simulation.scheduling import Scheduling
 from simulation.sending import Sending
 from simulation.worker import SimWorker
 from simulation.world import Process, World
@@ -46,6 +47,7 @@ class Result(msgspec.Struct, frozen=True):
     faults: int
     reasons: dict[str, int]
     digest: str
+    scheduled: int = 0
     kind: str = ""
     violation: str = ""
 
@@ -74,14 +76,19 @@ class Run:
         )
         self._read = [lane.topic for lane in chosen.lanes] + [NAMES.tier(tier) for tier in chosen.tiers]
         self._accounts = Accounts(NAMES, frozenset(self._read), unfinished=chosen.unfinished, span=chosen.span)
-        self._broker.on_commit = self._accounts.committed
+        self._broker.on_commit = self._committed
         self._workers: list[SimWorker] = []
         self._starts = 0
         self._kills: Counter[str] = Counter()
         self._taken: set[Process] = set()
         self._sending = Sending(self._world, self._broker, chosen, self._accounts)
         self._operating = Operating(self._world, chosen, self._sending, seed)
+        self._scheduling = Scheduling(self._world, self._broker, chosen, self._accounts, seed)
         self._is_done = False
+
+    def _committed(self, commit: Commit) -> None:
+        self._accounts.committed(commit)
+        self._scheduling.committed(commit)
 
     def run(self) -> Result:
         """Let it go from its beginning to its end."""
@@ -96,6 +103,7 @@ class Run:
         ):
             self._sending.start()
             self._operating.start()
+            self._scheduling.start()
             for number in range(chosen.workers):
                 self._start(f"w{number}")
             world.spawn(self._storm)
@@ -116,6 +124,7 @@ class Run:
             faults=self._network.faults,
             reasons=dict(sorted(self._accounts.reasons.items())),
             digest=self._accounts.digest,
+            scheduled=self._scheduling.fired,
             kind=violation.kind if violation else "",
             violation=str(violation) if violation else "",
         )
@@ -217,9 +226,12 @@ class Run:
     def _calm(self) -> None:
         world = self._world
         ends_at = world.now + CALM_S
-        while self._accounts.open or not self._sending.is_done:
+        while (late := self._scheduling.behind) or self._accounts.open or not self._sending.is_done:
+            if not late:
+                self._scheduling.stop()
             if world.now > ends_at:
-                self._accounts.violated("progress", f"{self._accounts.open} tasks have no end after {CALM_S:g} s")
+                open_still = f"{self._accounts.open} tasks have no end after {CALM_S:g} s"
+                self._accounts.violated("progress", late or open_still)
                 return
             world.sleep(RESTART_S)
             self._replace_the_dead()
@@ -236,7 +248,7 @@ class Run:
     def _lag(self) -> list[tuple[str, int, int, int]]:
         offsets = self._broker.group(NAMES.group).offsets
         found = []
-        for topic in self._read:
+        for topic in [*self._read, *([NAMES.events] if self._scenario.schedules else [])]:
             for number in range(self._scenario.partitions):
                 end = self._broker.log((topic, number)).end
                 known = offsets.get((topic, number))

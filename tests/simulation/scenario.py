@@ -44,6 +44,7 @@ class Scenario:
         huge: the share of tasks whose result is larger than its topic takes.
         refusing_s: for how long topics take no record at a time; 0 lets them take all.
         operator_s: how long it is between two acts of an operator, on the mean; 0 is that there is none.
+        schedules: how many there are.
     """
 
     lanes: tuple[Lane, ...]
@@ -78,6 +79,7 @@ class Scenario:
     huge: float
     refusing_s: float
     operator_s: float = 0.0
+    schedules: int = 0
 
 
 def draw(rng: Random) -> Scenario:

@@ -22,6 +22,7 @@ from fairlane.consumer.handlers import Handler
 from fairlane.consumer.head_watch import HeadWatch
 from fairlane.consumer.orders import NO_ORDERS
 from fairlane.consumer.outcome import TERMINAL_OUTCOMES, Cancelled, Completed, Expired, HandedBack, Moved, Outcome
+from fairlane.consumer.schedule_machine import Deployment
 from fairlane.consumer.signals import Reject
 from fairlane.consumer.verdict import NoHandler, failed, unfit
 from fairlane.topics.connection import Connection
@@ -130,6 +131,8 @@ class SimWorker:
         self._engine = Engine(
             self.config, self._handlers, wake=self._bell.set, on_crash=self._crashed, on_settled=self._settled
         )
+        if scenario.schedules:
+            self._engine.own(Deployment())
         executor = cast("Executor", self)
         self._heads = HeadWatch(self.config, self._handlers, self._engine, executor, on_crash=self._crashed)
         world.spawn(self._main, self.process)
