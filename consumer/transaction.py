@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence, Set
 from functools import partial
 from typing import Any, Final
 
+import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from fairlane.consumer.assignment import Lease
@@ -137,9 +138,6 @@ class TransactionalProducer:
         self._meter = meter or SettleMeter()
         self._refusals: list[Refusal] = []
         self._late: list[Refusal] = []
-        self._records: Sequence[tuple[int, Record]] = ()
-        self._places: dict[tuple[str, bytes | None, bytes | None], list[int]] = {}
-        """Of which outcomes the records of this transaction are; made when the first of them fails."""
         self._began = 0.0
         self._caller = BoundedCaller("fairlane-transaction")
         self._lost = False
@@ -179,7 +177,6 @@ class TransactionalProducer:
         """
         self._refusals.clear()
         self._late.clear()
-        self._records = records
         self._denied_writes.topics.clear()
         self._began = time.monotonic()
         try:
@@ -212,9 +209,6 @@ class TransactionalProducer:
         except (KafkaException, SystemError) as error:
             # Flush and poll raise a fatal error when they are the first to hear of it.
             raise ProducerGivenUp(f"the producer failed for good: {error}") from error
-        finally:
-            self._records = ()
-            self._places.clear()
 
     def _await_delivery(self) -> None:
         # The commit would wait too, but behind a refused record those of its partition wait until they time out.
@@ -264,11 +258,12 @@ class TransactionalProducer:
             headers: Any = record.headers
             if headers.__class__ is not list:
                 headers = list(headers)
+            told = _Told(reported, index, record.topic)
             while True:
                 try:
-                    # By place, and with one callback for all: half of what it costs by name and with one for each.
-                    # A partition of -1, which a record has that is for any, lets the partitioner choose.
-                    produce(record.topic, record.value, record.key, record.partition, reported, None, 0, headers)
+                    # By place, which costs half of what it costs by name. A partition of -1, which a record has that is
+                    # for any, lets the partitioner choose.
+                    produce(record.topic, record.value, record.key, record.partition, told, None, 0, headers)
                 except BufferError:
                     self._producer.poll(0.05)
                     continue
@@ -281,15 +276,8 @@ class TransactionalProducer:
                     self._refusals.append(Refusal(index, record.topic, "INVALID_RECORD", str(error)))
                 break
 
-    def _reported(self, error: KafkaError | None, message: Message) -> None:
-        """Hear of a record that was not written, and find out whose it is: by what is in it, since so few are."""
-        if error is None or (error.code() not in _REFUSED_FOR_GOOD and error.code() != KafkaError._MSG_TIMED_OUT):
-            return
-        if not self._places:
-            for index, record in self._records:
-                self._places.setdefault((record.topic, record.key, record.value), []).append(index)
-        topic = message.topic() or ""
-        for index in self._places.get((topic, message.key(), message.value()), ()):
+    def _reported(self, index: int, topic: str, error: KafkaError | None) -> None:
+        if error is not None:
             self._failed(index, topic, error)
 
     def _failed(self, index: int, topic: str, error: KafkaError) -> None:
@@ -343,6 +331,17 @@ class TransactionalProducer:
                     raise _MustAbort(cause, found.code) from error
                 self._meter.repeated += 1
                 time.sleep(min(1.0, BACKOFF_S * tries))
+
+
+class _Told(msgspec.Struct, gc=False):
+    """What Kafka's client tells of a record; a partial would be the garbage collector's to look at, for each record."""
+
+    reported: Callable[[int, str, KafkaError | None], None]
+    index: int
+    topic: str
+
+    def __call__(self, error: KafkaError | None, _message: Message | None) -> None:
+        self.reported(self.index, self.topic, error)
 
 
 class _MustAbort(Exception):

@@ -211,7 +211,7 @@ def test_a_setting_that_the_cluster_refuses_is_left_out_unless_it_is_essential(
     monkeypatch.setattr("fairlane.topics.topic_settings._TRIMMED", _refused_setting(essential=False))
     lane = topology.names.lane(5)
     creation = admin.create(Topology.of(topology.names, lanes=topology.lanes, tiers=TIERS, partitions=3))
-    assert set(creation.without) == {spec.name for spec in topology.specs if spec.role in ("lane", "tier")}
+    assert set(creation.without) == {spec.name for spec in topology.specs if spec.role in ("lane", "tier", "events")}
     assert "segment.ms" in creation.without[lane]
     assert lane in admin.topics_of(topology.names)
 

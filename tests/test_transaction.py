@@ -279,22 +279,14 @@ def test_what_waits_behind_a_refused_record_is_not_waited_for() -> None:
     assert inner.calls[-1] == "abort"
 
 
-def test_which_outcome_a_refused_record_is_of_is_found_by_what_is_in_it() -> None:
+def test_of_records_with_the_same_content_each_names_its_own_outcome_once() -> None:
+    """Two dead letters without a key, of tasks with the same payload."""
     producer, inner = make()
-    inner.refuses["orders"] = KafkaError.MSG_SIZE_TOO_LARGE
-    records = [
-        (0, Record("shop.status", b"k", b"same", ())),
-        (1, Record("orders", b"k", b"same", ())),
-        (2, Record("shop.status", b"k", b"same", ())),
-        (3, Record("orders", b"other", b"same", ())),
-        (4, Record("shop.status", b"other", b"same", ())),
-    ]
+    inner.refuses["shop.dlq"] = KafkaError.MSG_SIZE_TOO_LARGE
+    same = [(index, Record("shop.dlq", None, b"{}", (("reason", b"%d" % index),))) for index in range(3)]
     with pytest.raises(Aborted) as aborted:
-        producer.run(records, (), LEASE)
-    assert [(each.outcome, each.topic) for each in aborted.value.refusals] == [(1, "orders"), (3, "orders")]
-    inner.refuses.clear()
-    producer.run(records, (), LEASE)
-    assert producer._records == (), "what is settled is not held until the next settlement"
+        producer.run(same, (), LEASE)
+    assert [each.outcome for each in aborted.value.refusals] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("code", [KafkaError._UNKNOWN_TOPIC, KafkaError.MSG_SIZE_TOO_LARGE, KafkaError._INVALID_ARG])
