@@ -61,7 +61,6 @@ class Engine:
         self.feed = Feed(config, handlers, self.settler, wake)
         self.reader = Reader(config, self.settler, self.feed, on_crash=on_crash)
         self.owners: Owners | None = None
-        self._config = config
         self._on_crash = on_crash
 
     def own(self, deployment: Deployment) -> None:

@@ -253,12 +253,12 @@ class TransactionalProducer:
             raise ProducerGivenUp(f"a call to Kafka does not return: {lost}") from lost
 
     def _produce(self, records: Sequence[tuple[int, Record]]) -> None:
-        produce, reported = self._producer.produce, self._reported
+        produce, failed = self._producer.produce, self._failed
         for index, record in records:
             headers: Any = record.headers
             if headers.__class__ is not list:
                 headers = list(headers)
-            told = _Told(reported, index, record.topic)
+            told = _Told(failed, index, record.topic)
             while True:
                 try:
                     # By place, which costs half of what it costs by name. A partition of -1, which a record has that is
@@ -275,10 +275,6 @@ class TransactionalProducer:
                     # A record of a handler's that is none: its own outcome pays for it, not the worker.
                     self._refusals.append(Refusal(index, record.topic, "INVALID_RECORD", str(error)))
                 break
-
-    def _reported(self, index: int, topic: str, error: KafkaError | None) -> None:
-        if error is not None:
-            self._failed(index, topic, error)
 
     def _failed(self, index: int, topic: str, error: KafkaError) -> None:
         if error.code() in _REFUSED_FOR_GOOD:
@@ -336,12 +332,13 @@ class TransactionalProducer:
 class _Told(msgspec.Struct, gc=False):
     """What Kafka's client tells of a record; a partial would be the garbage collector's to look at, for each record."""
 
-    reported: Callable[[int, str, KafkaError | None], None]
+    failed: Callable[[int, str, KafkaError], None]
     index: int
     topic: str
 
     def __call__(self, error: KafkaError | None, _message: Message | None) -> None:
-        self.reported(self.index, self.topic, error)
+        if error is not None:
+            self.failed(self.index, self.topic, error)
 
 
 class _MustAbort(Exception):

@@ -7,18 +7,22 @@ anything.
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from fairlane.monitor.errors import JobUnknown
 from fairlane.monitor.offsets import Offsets
 from fairlane.monitor.replay_job import ReplayJob
+from fairlane.monitor.rerun_job import RerunJob
 from fairlane.monitor.scan import BEGINNING, Scanner
 from fairlane.topics.audit import PROGRESS, AuditRecord, decode_audit
 from fairlane.topics.connection import Connection
 from fairlane.topics.errors import QueueUnknown
 from fairlane.topics.names import QueueNames
+
+_JOBS: Final = 10_000
+"""So many records of jobs are looked through."""
 
 
 class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,12 +83,7 @@ def read_audit(
     return tuple(found)
 
 
-class _HasId(Protocol):
-    @property
-    def id(self) -> str: ...
-
-
-_Job = TypeVar("_Job", bound=_HasId)
+_Job = TypeVar("_Job", ReplayJob, RerunJob)
 
 
 def replay_of(connection: Connection, names: QueueNames, job: str, *, timeout_s: float = 30) -> ReplayJob:
@@ -115,3 +114,16 @@ def started_job(
             if found.id == job:
                 return found
     raise JobUnknown(names.queue, job)
+
+
+def another_run(connection: Connection, names: QueueNames, job: _Job, action: str, *, timeout_s: float = 30) -> _Job:
+    """The job, or the first run of it that has not ended: to do it again means once more, unless the last was cut off.
+
+    Raises:
+        QueueUnknown, ReadIncomplete, KafkaUnreachable: as of `read_audit`.
+    """
+    done = read_audit(connection, names, AuditFilter(action=action), limit=_JOBS, timeout_s=timeout_s)
+    ended = {record.job for record in done if record.phase == "ended"}
+    while job.id in ended:
+        job = msgspec.structs.replace(job, run=job.run + 1)
+    return job

@@ -11,8 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from fairlane.monitor.order_view import order_line
-from fairlane.monitor.pause_view import pause_line
+from fairlane.monitor.order_view import order_line, pause_line
 from fairlane.monitor.show import age, moment, visible
 from fairlane.monitor.stats import Stats, TopicStats
 from fairlane.monitor.task_view import Place, TaskView

@@ -14,7 +14,7 @@ from typing import Final, TypedDict
 import msgspec
 from typing_extensions import Unpack
 
-from fairlane.monitor.audit_log import AuditFilter, read_audit
+from fairlane.monitor.audit_log import another_run
 from fairlane.monitor.audit_transactions import Outgoing
 from fairlane.monitor.dlq import dealt_with, oldest_first, stretch
 from fairlane.monitor.edit import Edit
@@ -37,7 +37,6 @@ from fairlane.topics.names import Lane, QueueNames
 from fairlane.topics.task import Task
 
 _NOTED: Final = 1_000
-_JOBS: Final = 10_000
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -116,13 +115,7 @@ def new_job(
         ends={str(partition): end for (_, partition), end in sorted(ends.items())},
         **how,
     )
-    if job.again:
-        # To put letters back again means once more, unless the last time was not finished.
-        done = read_audit(connection, names, AuditFilter(action=REPLAY), limit=_JOBS, timeout_s=timeout_s)
-        ended = {record.job for record in done if record.phase == "ended"}
-        while job.id in ended:
-            job = msgspec.structs.replace(job, run=job.run + 1)
-    return job
+    return another_run(connection, names, job, REPLAY, timeout_s=timeout_s) if job.again else job
 
 
 def plan_replay(

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from fairlane.monitor.audit_log import AuditFilter, read_audit, started_job
+from fairlane.monitor.audit_log import another_run, started_job
 from fairlane.monitor.audit_transactions import AuditTransactions, Outgoing
 from fairlane.monitor.dlq import oldest_first
 from fairlane.monitor.errors import ReplayFailed
@@ -46,7 +46,6 @@ KEEP_S: Final = 7 * 86_400.0
 """How long what is settled stays in the log by default (`keep_s`)."""
 
 _NOTED: Final = 1_000
-_JOBS: Final = 10_000
 _LOOKED_AT: Final = 1_000
 
 
@@ -112,12 +111,7 @@ def new_rerun(
         log = Log.of(connection, names, scanner, offsets, wanted.lane)
         ends = ends_now(log, names, scanner, offsets, wanted)
     job = RerunJob(queue=names.queue, filter=wanted, ends=ends, again=again, limit=limit)
-    if again:
-        done = read_audit(connection, names, AuditFilter(action=RERUN), limit=_JOBS, timeout_s=timeout_s)
-        ended = {record.job for record in done if record.phase == "ended"}
-        while job.id in ended:
-            job = replace(job, run=job.run + 1)
-    return job
+    return another_run(connection, names, job, RERUN, timeout_s=timeout_s) if again else job
 
 
 def rerun_of(connection: Connection, names: QueueNames, job: str, *, timeout_s: float = 30) -> RerunJob:

@@ -15,6 +15,7 @@ import properties
 import pytest
 from kafka_container import kafka_container
 from secured_kafka import SecuredKafka, secured_kafka
+from written_queue import WrittenQueue
 
 from fairlane.kafka import EmbeddedKafka
 
@@ -67,3 +68,11 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
 def queue() -> str:
     """The name of a queue that nobody else uses."""
     return f"t-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def written(kafka: str, queue: str) -> Iterator[WrittenQueue]:
+    """A queue whose records a test writes itself."""
+    written = WrittenQueue(kafka, queue)
+    yield written
+    written.delete()

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi.testclient import TestClient
@@ -29,6 +30,7 @@ from fairlane.monitor.store.readers import Readers
 from fairlane.topics import wire
 from fairlane.topics.events import ErrorInfo, Heartbeat, RunningTask, StatusEvent
 
+API = "/api/v1"
 OPERATOR = "an-operators-secret"
 VIEWER = "a-viewers-secret-too"
 TOKENS = f"ada:operator:{OPERATOR},board:viewer:{VIEWER}"
@@ -126,3 +128,10 @@ def listening(served: ServedQueue) -> Iterator[str]:
         server.should_exit = True
         thread.join(10)
         listener.close()
+
+
+def get(client: TestClient, path: str, **parameters: Any) -> Any:
+    """What the API says of a path below its own."""
+    answer = client.get(API + path, params=parameters)
+    assert answer.status_code == 200, answer.text
+    return answer.json()

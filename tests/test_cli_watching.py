@@ -11,7 +11,6 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -28,13 +27,6 @@ from fairlane.topics.events import Counters, ErrorInfo, Heartbeat, StatusEvent, 
 pytestmark = pytest.mark.kafka
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J [red]gone[/red] \u202e"
-
-
-@pytest.fixture
-def written(kafka: str, queue: str) -> Iterator[WrittenQueue]:
-    written = WrittenQueue(kafka, queue)
-    yield written
-    written.delete()
 
 
 def run(written: WrittenQueue, *arguments: str, answer: str | None = None) -> Result:

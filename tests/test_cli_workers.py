@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -109,13 +108,6 @@ def test_a_pool_that_adapts_is_told_with_its_bounds_and_its_last_decision() -> N
         "Pool vm-7: 4 of 2 to 8 processes; 14s ago 2 to 4 processes: 97% busy",
         "Pool vm-9: 1 of 1 to 2 processes",
     )
-
-
-@pytest.fixture
-def written(kafka: str, queue: str) -> Iterator[WrittenQueue]:
-    written = WrittenQueue(kafka, queue)
-    yield written
-    written.delete()
 
 
 @pytest.mark.kafka

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from confluent_kafka import Producer
 from msgspec.structs import replace
@@ -26,13 +24,6 @@ pytestmark = pytest.mark.kafka
 
 EVERY = LetterFilter(replayed=True)
 OPEN = LetterFilter()
-
-
-@pytest.fixture
-def written(kafka: str, queue: str) -> Iterator[WrittenQueue]:
-    written = WrittenQueue(kafka, queue)
-    yield written
-    written.delete()
 
 
 def listed(written: WrittenQueue, wanted: LetterFilter = OPEN, limit: int = 100) -> Listing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -157,13 +156,6 @@ def test_what_does_not_wait_says_what_became_of_it(view: TaskView, held_by: str,
 def test_a_dead_task_is_told_how_to_run_again() -> None:
     said = explain(task("failed", kind="dlq", reason="fatal"), None, NOW_MS)
     assert "fairlane dlq replay 1/500 --queue shop" in said.advice
-
-
-@pytest.fixture
-def written(kafka: str, queue: str) -> Iterator[WrittenQueue]:
-    written = WrittenQueue(kafka, queue)
-    yield written
-    written.delete()
 
 
 @pytest.mark.kafka

@@ -27,7 +27,7 @@ from fairlane.consumer.scaling import ScalingPolicy
 from fairlane.consumer.takeover import SILENT_MS, is_first, is_gone, to_take
 from fairlane.monitor.dlq import Listed
 from fairlane.monitor.letter import letter_of
-from fairlane.monitor.pause_view import pause_line
+from fairlane.monitor.order_view import pause_line
 from fairlane.monitor.record import Record
 from fairlane.monitor.roster import Roster
 from fairlane.monitor.screen import report, screen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import msgspec
 import pytest
@@ -29,13 +29,6 @@ pytestmark = pytest.mark.kafka
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
-
-
-@pytest.fixture
-def written(kafka: str, queue: str) -> Iterator[WrittenQueue]:
-    written = WrittenQueue(kafka, queue)
-    yield written
-    written.delete()
 
 
 def find(written: WrittenQueue, task_id: str, timeout_s: float = 10) -> TaskView:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from signal import SIGKILL
 from typing import Any
 
@@ -33,13 +32,6 @@ from fairlane.topics.task import Origin
 pytestmark = pytest.mark.kafka
 
 EVERY = LetterFilter()
-
-
-@pytest.fixture
-def written(kafka: str, queue: str) -> Iterator[WrittenQueue]:
-    written = WrittenQueue(kafka, queue)
-    yield written
-    written.delete()
 
 
 def bury(written: WrittenQueue, count: int, **fields: Any) -> None:

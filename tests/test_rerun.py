@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from signal import SIGKILL
 from typing import Any
 
@@ -30,13 +29,6 @@ from fairlane.topics.task import Task
 pytestmark = pytest.mark.kafka
 
 EVERY = RerunFilter()
-
-
-@pytest.fixture
-def written(kafka: str, queue: str) -> Iterator[WrittenQueue]:
-    written = WrittenQueue(kafka, queue)
-    yield written
-    written.delete()
 
 
 def settle_all(written: WrittenQueue) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from written_queue import MINUTE, WrittenQueue, now_ms
 
@@ -18,13 +16,6 @@ from fairlane.topics.names import QueueNames
 from fairlane.topics.offset_map import OffsetMap
 
 pytestmark = pytest.mark.kafka
-
-
-@pytest.fixture
-def written(kafka: str, queue: str) -> Iterator[WrittenQueue]:
-    written = WrittenQueue(kafka, queue)
-    yield written
-    written.delete()
 
 
 def snapshot(written: WrittenQueue) -> Stats:

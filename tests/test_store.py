@@ -43,13 +43,6 @@ pytestmark = pytest.mark.kafka
 TASKS = int(os.environ.get("FAIRLANE_STORE_TASKS", "20000"))
 
 
-@pytest.fixture
-def written(kafka: str, queue: str) -> Iterator[WrittenQueue]:
-    written = WrittenQueue(kafka, queue)
-    yield written
-    written.delete()
-
-
 @contextmanager
 def following(written: WrittenQueue, path: Path, keep: Keep | None = None) -> Iterator[tuple[Database, Follower]]:
     database = Database(path, written.names.queue)

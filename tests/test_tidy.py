@@ -27,7 +27,6 @@ CORE = (
     "topics/offset_map.py",
     "consumer/control_state.py",
     "topics/control.py",
-    "monitor/pause_view.py",
     "monitor/order_view.py",
     "consumer/orders.py",
     "consumer/standby.py",

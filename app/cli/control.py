@@ -21,7 +21,7 @@ from fairlane.cli.options import (
 )
 from fairlane.cli.topics_view import console
 from fairlane.monitor.cancel_view import cancel_words
-from fairlane.monitor.pause_view import pause_line
+from fairlane.monitor.order_view import pause_line
 from fairlane.monitor.section import Column, Section
 from fairlane.monitor.show import json_text, moment, visible
 from fairlane.topics.clock import now_ms

@@ -95,7 +95,9 @@ class Unweigh(Asking):
 def in_force(
     serving: Served,
     caller: Viewer,
-    kind: Annotated[str, Query(max_length=32, description="`pause` or `cancel`; all kinds by default")] = "",
+    kind: Annotated[
+        str, Query(max_length=32, description="`pause`, `weight`, `kill`, `demote`, `cancel`; all by default")
+    ] = "",
     limit: Limit = 100,
 ) -> Response:
     """What is in force, read from Kafka; the audit has the history."""

@@ -18,7 +18,7 @@ from fairlane.monitor.api.serving import Operator, Served, Viewer
 from fairlane.monitor.cancel_view import cancel_words
 from fairlane.monitor.dashboard.forms import Form, valid
 from fairlane.monitor.dashboard.pages import page, said, utc
-from fairlane.monitor.pause_view import pause_line
+from fairlane.monitor.order_view import pause_line
 from fairlane.topics.control import ControlRecord
 
 router = APIRouter(prefix="/control")

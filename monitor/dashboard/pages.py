@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fairlane.monitor.api.serving import serving_of
 from fairlane.monitor.api.tokens import Caller
-from fairlane.monitor.pause_view import pause_line
+from fairlane.monitor.order_view import pause_line
 from fairlane.monitor.show import age
 from fairlane.topics.clock import now_ms
 
